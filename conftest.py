@@ -1,0 +1,13 @@
+"""The list of fixture plugins, nothing else."""
+
+pytest_plugins = [
+    "fixtures.devices",
+    "fixtures.options",
+    "fixtures.matrix",
+    "fixtures.scheduling",
+    "fixtures.models",
+    "fixtures.progress",
+    "fixtures.cell_results",
+    "fixtures.accuracy_snapshots",
+    "fixtures.summary",
+]

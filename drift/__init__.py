@@ -1,0 +1,1 @@
+"""What a shift is: paired statistics, verdicts, and the results and snapshots they compare."""

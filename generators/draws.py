@@ -1,0 +1,82 @@
+"""Counter-based random draws: the same key gives the same draws, on any machine and worker."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Sequence
+from typing import Final, TypeVar
+
+__all__ = ["EVALUATION", "TRAINING", "Draw"]
+
+EVALUATION: Final = "evaluation"
+TRAINING: Final = "training"
+
+Item = TypeVar("Item")
+
+
+class Draw:
+    """A stream of random draws addressed by a path, with no state shared between streams.
+
+    Draw `i` of a stream is a keyed BLAKE2b hash of `i`; the key is the hash of the path. So what
+    example 17 holds does not depend on whether examples 0-16 were made, on the worker, or on the
+    version of any library. The first part of a path is its namespace, `EVALUATION` or `TRAINING`:
+    the two never share a stream.
+    """
+
+    __slots__ = ("_counter", "_key", "path")
+
+    def __init__(self, *path: str | int) -> None:
+        self.path = path
+        # repr keeps the parts apart and the string "1" different from the number 1.
+        self._key = hashlib.sha256(repr(path).encode()).digest()
+        self._counter = 0
+
+    def stream(self, *path: str | int) -> Draw:
+        """An independent stream below this one; its draws do not move this one's."""
+        return Draw(*self.path, *path)
+
+    def bits(self, count: int) -> int:
+        """An integer of `count` random bits, at most 512."""
+        if not 0 < count <= 512:
+            raise ValueError(f"cannot draw {count} bits at once; between 1 and 512 is possible")
+        block = hashlib.blake2b(self._counter.to_bytes(8, "little"), key=self._key).digest()
+        self._counter += 1
+        return int.from_bytes(block, "little") >> (512 - count)
+
+    def below(self, limit: int) -> int:
+        """A uniform integer in [0, limit); the bias of the modulus is below 2**-128."""
+        if limit < 1:
+            raise ValueError(f"cannot draw below {limit}; the limit must be at least 1")
+        return self.bits(limit.bit_length() + 128) % limit
+
+    def fraction(self) -> float:
+        """A uniform number in [0, 1)."""
+        return self.bits(53) / 2**53
+
+    def choice(self, items: Sequence[Item]) -> Item:
+        """One of `items`."""
+        return items[self.below(len(items))]
+
+    def sample(self, items: Sequence[Item], count: int) -> list[Item]:
+        """`count` of `items` without replacement, in random order.
+
+        Raises:
+            ValueError: There are fewer than `count` items.
+        """
+        if count > len(items):
+            raise ValueError(f"cannot draw {count} of {len(items)} items without replacement")
+        pool = list(items)
+        for i in range(count):
+            j = i + self.below(len(pool) - i)
+            pool[i], pool[j] = pool[j], pool[i]
+        return pool[:count]
+
+    def digits(self, count: int) -> str:
+        """A decimal number of exactly `count` digits, the first not zero."""
+        lowest = 10 ** (count - 1)
+        return str(lowest + self.below(9 * lowest))
+
+    def uuid(self) -> str:
+        """A version-4 UUID."""
+        return str(uuid.UUID(int=self.bits(128), version=4))

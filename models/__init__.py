@@ -1,0 +1,1 @@
+"""Torch side: checkpoint formats, model families and batched greedy decoding."""

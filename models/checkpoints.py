@@ -1,0 +1,171 @@
+"""Checkpoint directories in the published formats: read safely, checked against the model, written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.state_spaces import ConfigurationError, StateSpacesConfiguration, StateSpacesModel
+
+__all__ = [
+    "CheckpointError",
+    "load_state_spaces",
+    "read_configuration",
+    "read_tensors",
+    "weights_file",
+    "weights_fingerprint",
+    "write_checkpoint",
+]
+
+_CONFIGURATION = "config.json"
+_PICKLED = "pytorch_model.bin"
+_SAFE = "model.safetensors"
+_NAMED_AT_MOST = 6
+
+
+class CheckpointError(ValueError):
+    """A checkpoint directory that lacks a file, or whose content does not make the model."""
+
+
+def read_configuration(directory: Path) -> dict[str, Any]:
+    """The parsed `config.json`.
+
+    Raises:
+        CheckpointError: It is missing or not a JSON object.
+    """
+    path = directory / _CONFIGURATION
+    if not directory.is_dir():
+        raise CheckpointError(f"no checkpoint directory at {directory}")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {directory} has no {_CONFIGURATION}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(given).__name__}")
+    return given
+
+
+def weights_file(directory: Path) -> Path:
+    """The file that holds the tensors; safetensors is preferred.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for name in (_SAFE, _PICKLED):
+        if (directory / name).is_file():
+            return directory / name
+    raise CheckpointError(f"checkpoint {directory} has neither {_SAFE} nor {_PICKLED}")
+
+
+def weights_fingerprint(directory: Path) -> str:
+    """SHA-256 of the weights file, in hexadecimal."""
+    with weights_file(directory).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_tensors(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by key, on the CPU.
+
+    A pickled file is read with torch's restricted unpickler, which builds tensors and nothing else.
+
+    Raises:
+        CheckpointError: The file is missing, damaged, or holds anything but tensors.
+    """
+    path = weights_file(directory)
+    if path.name == _SAFE:
+        import safetensors
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and was refused: a pickle can run any code. "
+            "Save the weights alone, or as safetensors."
+        ) from None
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} is not a readable PyTorch file: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} must hold a dictionary of tensors, not {type(loaded).__name__}")
+    others = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
+    if others:
+        raise CheckpointError(f"{path} holds values that are no tensors: {_listed(others)}")
+    return loaded
+
+
+def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype) -> StateSpacesModel:
+    """Loads a checkpoint of the state-spaces family.
+
+    Args:
+        directory: Holds `config.json` and `pytorch_model.bin` or `model.safetensors`.
+        device: Where the model goes.
+        dtype: What its weights are cast to.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, the configuration is not this family's, or
+            tensors are missing, left over or of another shape.
+    """
+    try:
+        configuration = StateSpacesConfiguration.from_json(read_configuration(directory))
+    except ConfigurationError as error:
+        raise CheckpointError(f"checkpoint {directory}: {error}") from None
+    tensors = read_tensors(directory)
+    with torch.device("meta"):
+        model = StateSpacesModel(configuration)
+    expected = dict(model.state_dict())
+    if configuration.tie_embeddings:
+        # Some files leave the tied output layer out, others repeat the embedding.
+        tensors.setdefault("lm_head.weight", tensors.get("backbone.embedding.weight", torch.empty(0)))
+    _check(directory, expected, tensors)
+    model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
+    model.tie_weights()
+    return model.eval().requires_grad_(False)
+
+
+def write_checkpoint(directory: Path, model: StateSpacesModel, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a model as the state-spaces checkpoints are published."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {key: tensor.detach().to("cpu", dtype) for key, tensor in model.state_dict().items()}
+    if model.configuration.tie_embeddings:
+        tensors["lm_head.weight"] = tensors["backbone.embedding.weight"]
+    torch.save(tensors, directory / _PICKLED)
+    configuration = {name: getattr(model.configuration, name) for name in model.configuration.__dataclass_fields__}
+    text = json.dumps(configuration, indent=4) + "\n"
+    (directory / _CONFIGURATION).write_text(text, encoding="utf-8")
+
+
+def _check(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    problems = []
+    if missing := [key for key in expected if key not in found]:
+        problems.append(f"missing {_listed(missing)}")
+    if extra := [key for key in found if key not in expected]:
+        problems.append(f"not part of the model {_listed(extra)}")
+    shapes = [
+        f"{key} is {list(found[key].shape)}, config.json makes it {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    if shapes:
+        problems.append(f"misshapen {_listed(shapes)}")
+    if problems:
+        raise CheckpointError(f"the tensors of {weights_file(directory)} do not make the model: " + "; ".join(problems))
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_NAMED_AT_MOST])
+    rest = len(names) - _NAMED_AT_MOST
+    return shown if rest <= 0 else f"{shown} and {rest} more"

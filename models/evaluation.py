@@ -1,0 +1,70 @@
+"""From examples to scores."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from generators.examples import Example
+from models.decoding import greedy
+from models.loading import LoadedModel
+
+__all__ = ["Answers", "answer"]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model made of some examples, in their order.
+
+    Attributes:
+        predictions: The generated texts.
+        scores: In [0, 1].
+        seconds: Wall time of reading and writing.
+    """
+
+    predictions: tuple[str, ...]
+    scores: tuple[float, ...]
+    seconds: float
+
+
+def answer(
+    model: LoadedModel,
+    examples: Sequence[Example],
+    *,
+    score: Callable[[str, Sequence[str]], float],
+    tokens_to_generate: int,
+    batch_tokens: int,
+    scored: Callable[[Example, float], None] = lambda example, score: None,
+) -> Answers:
+    """Lets a model answer examples greedily and scores its answers.
+
+    Args:
+        model: The model.
+        examples: What it is asked.
+        score: Prediction and references to a score in [0, 1].
+        tokens_to_generate: The longest answer, in tokens.
+        batch_tokens: Tokens read at once.
+        scored: Called with each example and its score as soon as it is known.
+
+    Raises:
+        models.decoding.NonFiniteLogits: The model's output is not a number.
+    """
+    began = time.perf_counter()
+    scores = [0.0] * len(examples)
+
+    def finished(row: int, ids: list[int]) -> None:
+        example = examples[row]
+        scores[row] = score(model.tokenizer.decode(ids), example.references)
+        scored(example, scores[row])
+
+    generated = greedy(
+        model.decoder,
+        [example.ids for example in examples],
+        tokens_to_generate=tokens_to_generate,
+        end_of_sequence=model.tokenizer.end_of_sequence,
+        batch_tokens=batch_tokens,
+        finished=finished,
+    )
+    predictions = tuple(model.tokenizer.decode(ids) for ids in generated)
+    return Answers(predictions, tuple(scores), time.perf_counter() - began)

@@ -1,0 +1,458 @@
+"""The state-spaces family: Mamba2, Mamba2 with attention, and Transformer++ in one architecture.
+
+Module names equal the keys of the published `MambaLMHeadModel` checkpoints, so that a file's
+tensors are loaded without renaming. What a model is made of is read from its `config.json` alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Self, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from models.causal_convolution import causal_convolution, last_inputs
+from models.state_space_duality import ssd_chunked, ssd_step
+
+__all__ = [
+    "AttentionConfiguration",
+    "ConfigurationError",
+    "Mamba2Configuration",
+    "StateSpacesConfiguration",
+    "StateSpacesModel",
+    "StateSpacesState",
+]
+
+
+class ConfigurationError(ValueError):
+    """A configuration with a field that is unknown or has no meaning here."""
+
+
+Configuration = TypeVar("Configuration")
+
+
+def _from_fields(cls: type[Configuration], where: str, given: Mapping[str, Any]) -> Configuration:
+    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]
+    for name in given:
+        if name not in known:
+            raise ConfigurationError(f"unknown field {name!r} in {where}; known are {', '.join(known)}")
+    return cls(**given)
+
+
+@dataclass(frozen=True)
+class Mamba2Configuration:
+    """The fields of `ssm_cfg`; the ones that only matter for initialization or kernels are unused."""
+
+    layer: str = "Mamba1"  # mamba-ssm's default
+    d_state: int = 128
+    d_conv: int = 4
+    conv_init: float | None = None
+    expand: int = 2
+    headdim: int = 64
+    d_ssm: int | None = None
+    ngroups: int = 1
+    A_init_range: tuple[float, float] = (1, 16)
+    D_has_hdim: bool = False
+    rmsnorm: bool = True
+    norm_before_gate: bool = False
+    dt_min: float = 0.001
+    dt_max: float = 0.1
+    dt_init_floor: float = 1e-4
+    dt_limit: tuple[float, float] = (0.0, math.inf)
+    bias: bool = False
+    conv_bias: bool = True
+    chunk_size: int = 256
+    use_mem_eff_path: bool = True
+
+
+@dataclass(frozen=True)
+class AttentionConfiguration:
+    """The fields of `attn_cfg`."""
+
+    num_heads: int
+    num_heads_kv: int | None = None
+    head_dim: int | None = None
+    mlp_dim: int = 0
+    qkv_proj_bias: bool = True
+    out_proj_bias: bool = True
+    softmax_scale: float | None = None
+    causal: bool = False
+    d_conv: int = 0
+    rotary_emb_dim: int = 0
+    rotary_emb_base: float = 10000.0
+    rotary_emb_interleaved: bool = False
+
+
+@dataclass(frozen=True)
+class StateSpacesConfiguration:
+    """The fields of a published `config.json`."""
+
+    d_model: int = 2560
+    d_intermediate: int = 0
+    n_layer: int = 64
+    vocab_size: int = 50277
+    ssm_cfg: Mapping[str, Any] = field(default_factory=dict)
+    attn_layer_idx: tuple[int, ...] = ()
+    attn_cfg: Mapping[str, Any] = field(default_factory=dict)
+    rms_norm: bool = True
+    residual_in_fp32: bool = True
+    fused_add_norm: bool = True
+    pad_vocab_size_multiple: int = 8
+    tie_embeddings: bool = True
+
+    @classmethod
+    def from_json(cls, given: Mapping[str, Any]) -> Self:
+        """Reads the parsed `config.json`.
+
+        Raises:
+            ConfigurationError: A field is unknown, or describes a layer this family does not have.
+        """
+        configuration = _from_fields(cls, "config.json", given)
+        attention_layers = set(configuration.attn_layer_idx)
+        if not attention_layers <= set(range(configuration.n_layer)):
+            raise ConfigurationError(
+                f"attn_layer_idx names layers outside 0-{configuration.n_layer - 1}: {sorted(attention_layers)}"
+            )
+        if len(attention_layers) < configuration.n_layer and configuration.mamba2.layer != "Mamba2":
+            raise ConfigurationError(
+                f"ssm_cfg.layer is {configuration.mamba2.layer!r} (mamba-ssm's default where it is missing); "
+                "only 'Mamba2' is supported"
+            )
+        if attention_layers and not configuration.attention.causal:
+            raise ConfigurationError("attn_cfg.causal must be true for a language model")
+        return configuration
+
+    @property
+    def mamba2(self) -> Mamba2Configuration:
+        return _from_fields(Mamba2Configuration, "ssm_cfg of config.json", self.ssm_cfg)
+
+    @property
+    def attention(self) -> AttentionConfiguration:
+        if "num_heads" not in self.attn_cfg:
+            raise ConfigurationError("attn_cfg of config.json lacks num_heads, and attn_layer_idx names layers")
+        return _from_fields(AttentionConfiguration, "attn_cfg of config.json", self.attn_cfg)
+
+    @property
+    def padded_vocabulary(self) -> int:
+        """Rows of the embedding."""
+        return -(-self.vocab_size // self.pad_vocab_size_multiple) * self.pad_vocab_size_multiple
+
+
+@dataclass
+class Mamba2State:
+    """history [batch, d_conv - 1, channels]; ssm [batch, heads, head dimension, state size], float32."""
+
+    history: Tensor
+    ssm: Tensor
+
+    def select(self, rows: Tensor) -> Mamba2State:
+        return Mamba2State(self.history[rows], self.ssm[rows])
+
+
+@dataclass
+class AttentionState:
+    """keys and values [batch, heads, capacity, head dimension]; slot i holds position i."""
+
+    history: Tensor | None
+    keys: Tensor
+    values: Tensor
+
+    def select(self, rows: Tensor) -> AttentionState:
+        history = None if self.history is None else self.history[rows]
+        return AttentionState(history, self.keys[rows], self.values[rows])
+
+
+@dataclass
+class StateSpacesState:
+    """What a model remembers.
+
+    Attributes:
+        layers: The state of each layer.
+        positions: How many tokens each row has read, [batch].
+        empty: Whether no row has read any.
+    """
+
+    layers: list[Mamba2State | AttentionState]
+    positions: Tensor
+    empty: bool = False
+
+    def select(self, rows: Tensor) -> StateSpacesState:
+        return StateSpacesState([layer.select(rows) for layer in self.layers], self.positions[rows], self.empty)
+
+
+@dataclass(frozen=True)
+class _Span:
+    """Which tokens a call reads: position of each row's first one, and how many are real."""
+
+    positions: Tensor
+    lengths: Tensor
+    fresh: bool
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalization, computed in float32; groups are normalized apart."""
+
+    def __init__(self, width: int, groups: int = 1) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self._group = width // groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        grouped = x.float().unflatten(-1, (-1, self._group))
+        normed = functional.rms_norm(grouped, (self._group,), eps=1e-5).flatten(-2)
+        return (normed * self.weight.float()).to(x.dtype)
+
+
+class Mamba2(nn.Module):
+    """The Mamba2 mixer."""
+
+    def __init__(self, d_model: int, configuration: Mamba2Configuration) -> None:
+        super().__init__()
+        c = self.configuration = configuration
+        inner = c.expand * d_model
+        self.d_ssm = inner if c.d_ssm is None else c.d_ssm
+        self.d_mlp = inner - self.d_ssm
+        self.heads = self.d_ssm // c.headdim
+        self.d_bc = c.ngroups * c.d_state
+        channels = self.d_ssm + 2 * self.d_bc
+        self.in_proj = nn.Linear(d_model, 2 * inner + 2 * self.d_bc + self.heads, bias=c.bias)
+        self.conv1d = nn.Conv1d(channels, channels, c.d_conv, groups=channels, bias=c.conv_bias)
+        self.dt_bias = nn.Parameter(torch.zeros(self.heads))
+        self.A_log = nn.Parameter(torch.zeros(self.heads))
+        self.D = nn.Parameter(torch.ones(self.d_ssm if c.D_has_hdim else self.heads))
+        if c.rmsnorm:
+            self.norm = RMSNorm(self.d_ssm, c.ngroups)
+        self.out_proj = nn.Linear(inner, d_model, bias=c.bias)
+
+    def empty_state(self, batch: int, capacity: int) -> Mamba2State:
+        weight = self.in_proj.weight
+        history = weight.new_zeros(batch, self.configuration.d_conv - 1, self.conv1d.weight.shape[0])
+        shape = (batch, self.heads, self.configuration.headdim, self.configuration.d_state)
+        return Mamba2State(history, torch.zeros(shape, device=weight.device))
+
+    def forward(self, u: Tensor, state: Mamba2State, span: _Span) -> tuple[Tensor, Mamba2State]:
+        c = self.configuration
+        batch, time, _ = u.shape
+        mlp_gate, mlp, gate, channels, dt = self.in_proj(u).split(
+            [self.d_mlp, self.d_mlp, self.d_ssm, self.d_ssm + 2 * self.d_bc, self.heads], -1
+        )
+        convolved = functional.silu(
+            causal_convolution(channels, self.conv1d.weight, self.conv1d.bias, state.history)
+        )
+        x, b, cc = convolved.float().split([self.d_ssm, self.d_bc, self.d_bc], -1)
+        x = x.reshape(batch, time, self.heads, c.headdim)
+        b, cc = (tensor.reshape(batch, time, c.ngroups, c.d_state) for tensor in (b, cc))
+        dt = functional.softplus(dt.float() + self.dt_bias.float()).clamp(*c.dt_limit)
+        a = -torch.exp(self.A_log.float())
+        if time == 1:
+            step, ssm = ssd_step(x[:, 0], dt[:, 0], a, b[:, 0], cc[:, 0], state.ssm)
+            y = step[:, None]
+        else:
+            real = torch.arange(time, device=u.device) < span.lengths[:, None]
+            y, ssm = ssd_chunked(x, dt * real[..., None], a, b, cc, state.ssm)
+        skip = self.D.float()
+        y = y + x * (skip.view(self.heads, c.headdim) if c.D_has_hdim else skip[:, None])
+        y = y.flatten(-2).to(u.dtype)
+        if not c.rmsnorm:
+            y = y * functional.silu(gate)
+        elif c.norm_before_gate:
+            y = self.norm(y) * functional.silu(gate)
+        else:
+            y = self.norm(y * functional.silu(gate))
+        if self.d_mlp:
+            y = torch.cat([functional.silu(mlp_gate) * mlp, y], -1)
+        return self.out_proj(y), Mamba2State(last_inputs(channels, span.lengths, state.history), ssm)
+
+
+class Attention(nn.Module):
+    """Multi-head attention with an optional causal convolution over queries, keys and values."""
+
+    def __init__(self, d_model: int, configuration: AttentionConfiguration) -> None:
+        super().__init__()
+        c = self.configuration = configuration
+        self.heads_kv = c.num_heads if c.num_heads_kv is None else c.num_heads_kv
+        self.head_dim = d_model // c.num_heads if c.head_dim is None else c.head_dim
+        self.d_mlp = -(-c.mlp_dim // 256) * 256
+        self.d_q = c.num_heads * self.head_dim
+        self.d_kv = self.heads_kv * self.head_dim
+        channels = self.d_q + 2 * self.d_kv
+        self.in_proj = nn.Linear(d_model, channels + self.d_mlp, bias=c.qkv_proj_bias)
+        if c.d_conv:
+            self.conv1d = nn.Conv1d(channels, channels, c.d_conv, groups=channels)
+        self.out_proj = nn.Linear(self.d_q + self.d_mlp // 2, d_model, bias=c.out_proj_bias)
+
+    def empty_state(self, batch: int, capacity: int) -> AttentionState:
+        c, weight = self.configuration, self.in_proj.weight
+        history = weight.new_zeros(batch, c.d_conv - 1, self.d_q + 2 * self.d_kv) if c.d_conv else None
+        keys, values = (weight.new_zeros(batch, self.heads_kv, capacity, self.head_dim) for _ in range(2))
+        return AttentionState(history, keys, values)
+
+    def forward(self, u: Tensor, state: AttentionState, span: _Span) -> tuple[Tensor, AttentionState]:
+        c = self.configuration
+        batch, time, _ = u.shape
+        qkv, mlp, mlp_gate = self.in_proj(u).split(
+            [self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1
+        )
+        history = state.history
+        if history is not None:
+            history = last_inputs(qkv, span.lengths, history)
+            qkv = causal_convolution(qkv, self.conv1d.weight, self.conv1d.bias, state.history)
+        positions = span.positions[:, None] + torch.arange(time, device=u.device)
+        # [batch, heads, time, head dimension], contiguous: attention is ten times slower otherwise.
+        q, k, v = (
+            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2).contiguous()
+            for part in qkv.split([self.d_q, self.d_kv, self.d_kv], -1)
+        )
+        if c.rotary_emb_dim:
+            q, k = (self._rotated(part, positions) for part in (q, k))
+        keys, values = state.keys, state.values
+        options = {"scale": c.softmax_scale, "enable_gqa": self.heads_kv != c.num_heads}
+        if span.fresh:
+            if keys.shape[2]:
+                keys[:, :, :time], values[:, :, :time] = k, v
+            context = functional.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
+        else:
+            slots = positions[:, None, :, None].expand(-1, self.heads_kv, -1, self.head_dim)
+            keys, values = keys.scatter_(2, slots, k), values.scatter_(2, slots, v)
+            # A slot after a row's position may hold padding; no query of that row sees it.
+            seen = int(positions.max()) + 1
+            visible = torch.arange(seen, device=u.device) <= positions[:, None, :, None]
+            context = functional.scaled_dot_product_attention(
+                q, keys[:, :, :seen], values[:, :, :seen], attn_mask=visible, **options
+            )
+        context = context.transpose(1, 2).reshape(batch, time, self.d_q)
+        if self.d_mlp:
+            context = torch.cat([context, mlp * functional.silu(mlp_gate)], -1)
+        return self.out_proj(context), AttentionState(history, keys, values)
+
+    def _rotated(self, x: Tensor, positions: Tensor) -> Tensor:
+        c = self.configuration
+        exponents = torch.arange(0, c.rotary_emb_dim, 2, device=x.device, dtype=torch.float32)
+        angles = positions[:, None, :, None] / c.rotary_emb_base ** (exponents / c.rotary_emb_dim)
+        cosine, sine = angles.cos(), angles.sin()
+        turned, kept = x[..., : c.rotary_emb_dim].float(), x[..., c.rotary_emb_dim :]
+        if c.rotary_emb_interleaved:
+            first, second = turned[..., ::2], turned[..., 1::2]
+            pair = (first * cosine - second * sine, first * sine + second * cosine)
+            turned = torch.stack(pair, -1).flatten(-2)
+        else:
+            first, second = turned.chunk(2, -1)
+            turned = torch.cat([first * cosine - second * sine, first * sine + second * cosine], -1)
+        return torch.cat([turned.to(x.dtype), kept], -1)
+
+
+class GatedMLP(nn.Module):
+    """A gated feed-forward layer; its width is rounded up to a multiple of 128."""
+
+    def __init__(self, d_model: int, d_intermediate: int) -> None:
+        super().__init__()
+        hidden = -(-d_intermediate // 128) * 128
+        self.fc1 = nn.Linear(d_model, 2 * hidden, bias=False)
+        self.fc2 = nn.Linear(hidden, d_model, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        up, gate = self.fc1(x).chunk(2, -1)
+        return self.fc2(up * functional.silu(gate))
+
+
+class Block(nn.Module):
+    """A mixer and, where the configuration has one, a feed-forward layer, both with residuals."""
+
+    def __init__(self, configuration: StateSpacesConfiguration, layer: int) -> None:
+        super().__init__()
+        d_model = configuration.d_model
+        self._residual_in_fp32 = configuration.residual_in_fp32
+        norm = RMSNorm if configuration.rms_norm else nn.LayerNorm
+        self.norm = norm(d_model)
+        self.mixer = (
+            Attention(d_model, configuration.attention)
+            if layer in configuration.attn_layer_idx
+            else Mamba2(d_model, configuration.mamba2)
+        )
+        self.mlp: GatedMLP | None = None
+        if configuration.d_intermediate:
+            self.norm2 = norm(d_model)
+            self.mlp = GatedMLP(d_model, configuration.d_intermediate)
+
+    def forward(
+        self, residual: Tensor, state: Mamba2State | AttentionState, span: _Span
+    ) -> tuple[Tensor, Mamba2State | AttentionState]:
+        dtype = self.norm.weight.dtype
+        mixed, state = self.mixer(self.norm(residual.to(dtype)), state, span)
+        residual = self._added(residual, mixed)
+        if self.mlp is not None:
+            residual = self._added(residual, self.mlp(self.norm2(residual.to(dtype))))
+        return residual, state
+
+    def _added(self, residual: Tensor, update: Tensor) -> Tensor:
+        total = residual + update
+        return total.float() if self._residual_in_fp32 else total
+
+
+class Backbone(nn.Module):
+    """Everything but the output layer."""
+
+    def __init__(self, configuration: StateSpacesConfiguration) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(configuration.padded_vocabulary, configuration.d_model)
+        self.layers = nn.ModuleList(Block(configuration, i) for i in range(configuration.n_layer))
+        self.norm_f = (RMSNorm if configuration.rms_norm else nn.LayerNorm)(configuration.d_model)
+
+
+class StateSpacesModel(nn.Module):
+    """A language model of the family; a `models.decoding.Decoder`."""
+
+    def __init__(self, configuration: StateSpacesConfiguration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.backbone = Backbone(configuration)
+        self.lm_head = nn.Linear(configuration.d_model, configuration.padded_vocabulary, bias=False)
+        self.tie_weights()
+
+    def tie_weights(self) -> None:
+        """Makes the output layer the embedding, where the configuration says so."""
+        if self.configuration.tie_embeddings:
+            self.lm_head.weight = self.backbone.embedding.weight
+
+    @property
+    def device(self) -> torch.device:
+        return self.lm_head.weight.device
+
+    def empty_state(self, batch: int, capacity: int) -> StateSpacesState:
+        layers = [block.mixer.empty_state(batch, capacity) for block in self.backbone.layers]
+        positions = torch.zeros(batch, dtype=torch.long, device=self.device)
+        return StateSpacesState(layers, positions, empty=True)
+
+    def hidden(self, ids: Tensor, lengths: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
+        """The normalized output of the last layer, [batch, time, d_model], and the state after."""
+        span = _Span(state.positions, lengths, fresh=state.empty)
+        x = self.backbone.embedding(ids)
+        layers = []
+        for block, before in zip(self.backbone.layers, state.layers, strict=True):
+            x, after = block(x, before, span)
+            layers.append(after)
+        x = self.backbone.norm_f(x.to(self.lm_head.weight.dtype))
+        return x, StateSpacesState(layers, state.positions + lengths)
+
+    def forward(self, ids: Tensor) -> Tensor:
+        """The logits at every position of whole rows, [batch, time, vocabulary]; for training."""
+        lengths = torch.full(ids.shape[:1], ids.shape[1], device=ids.device)
+        hidden, _ = self.hidden(ids, lengths, self.empty_state(ids.shape[0], 0))
+        return self.lm_head(hidden)
+
+    def prefill(self, ids: Tensor, lengths: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
+        hidden, state = self.hidden(ids, lengths, state)
+        last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)
+        return self._logits(last), state
+
+    def step(self, ids: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
+        hidden, state = self.hidden(ids[:, None], torch.ones_like(ids), state)
+        return self._logits(hidden[:, 0]), state
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        # Rows that only pad the vocabulary stand for no token.
+        return self.lm_head(hidden)[..., : self.configuration.vocab_size].float()

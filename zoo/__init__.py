@@ -1,0 +1,1 @@
+"""Model cards, the pocket checkpoints and the program that trains them."""

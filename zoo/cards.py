@@ -1,0 +1,242 @@
+"""Model cards and the matrix of cells, read from a zoo's TOML file; imports no torch."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from generators.tasks import tasks
+
+__all__ = ["Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
+
+FOLDER = Path(__file__).parent
+BUILT_IN = ("paper", "pocket")
+
+
+class ZooError(ValueError):
+    """A zoo file that cannot be used; the message names the file and the field."""
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is known of a model.
+
+    Attributes:
+        name: Its name in options, test ids and snapshots.
+        family: The loader to use.
+        tokenizer: A `tokenizer.json`, relative to the zoo's file, or a hub id that has one.
+        path: The checkpoint directory, relative to the zoo's file; or
+        hub: its id on the Hugging Face hub, and
+        revision: the commit or branch to take there.
+        end_of_sequence: The token that ends an answer.
+        beginning_of_sequence: The token prompts begin with; none where the model was trained without.
+        dtype: Of the weights: float32, bfloat16, float16, or auto (bfloat16 on CUDA, else float32).
+        trained_length: Tokens in the context it was trained at.
+    """
+
+    name: str
+    family: str
+    tokenizer: str
+    path: str | None = None
+    hub: str | None = None
+    revision: str | None = None
+    end_of_sequence: str | None = None
+    beginning_of_sequence: str | None = None
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    trained_length: int | None = None
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One model asked one task at one length and, in the ablations, one position.
+
+    Attributes:
+        model: A card's name.
+        task: A registered task's name.
+        length: Prompt plus answer, in tokens.
+        depth: Where the needle is, in percent; None leaves it to the task.
+    """
+
+    model: str
+    task: str
+    length: int
+    depth: int | None = None
+
+    @property
+    def key(self) -> str:
+        """The cell's name within its model, as in test ids: `niah_single_1-1024`, `...-d50`."""
+        suffix = "" if self.depth is None else f"-d{self.depth}"
+        return f"{self.task}-{self.length}{suffix}"
+
+    def __str__(self) -> str:
+        return f"{self.model}-{self.key}"
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The tasks, lengths and depths of one suite."""
+
+    tasks: tuple[str, ...]
+    lengths: tuple[int, ...]
+    depths: tuple[int | None, ...] = (None,)
+
+
+@dataclass(frozen=True)
+class Zoo:
+    """Models, and what they are asked.
+
+    Attributes:
+        name: The folder of its snapshots.
+        folder: What the paths of cards are relative to.
+        samples: Examples a cell.
+        batch_tokens: Tokens read at once, by default.
+        tokens_to_generate: Tokens kept free for the answer, by task; others take RULER's number.
+        smallest_length: The smallest length a task fits, where that is above the zoo's smallest;
+            smaller cells are left out of the matrix.
+        models: The cards by name.
+        sweeps: The suites by name.
+    """
+
+    name: str
+    folder: Path
+    samples: int
+    batch_tokens: int
+    tokens_to_generate: Mapping[str, int]
+    smallest_length: Mapping[str, int]
+    models: Mapping[str, Card]
+    sweeps: Mapping[str, Sweep]
+
+    def fits(self, cell: Cell) -> bool:
+        """Whether the cell's task fits its length."""
+        return cell.length >= self.smallest_length.get(cell.task, 0)
+
+    def cells(self, sweep: str) -> list[Cell]:
+        """The cells of a suite, models outermost, without those that do not fit."""
+        return [cell for cell in self._all(sweep) if self.fits(cell)]
+
+    def left_out(self) -> dict[str, list[int]]:
+        """By task, the lengths it is not asked at because it does not fit them."""
+        result: dict[str, set[int]] = {}
+        for sweep in self.sweeps:
+            for cell in self._all(sweep):
+                if not self.fits(cell):
+                    result.setdefault(cell.task, set()).add(cell.length)
+        return {task: sorted(lengths) for task, lengths in result.items()}
+
+    def matrix(self) -> set[Cell]:
+        """Every cell of every suite, once."""
+        return {cell for sweep in self.sweeps for cell in self.cells(sweep)}
+
+    def budget(self, task: str) -> int:
+        """Tokens kept free for an answer to `task`."""
+        return self.tokens_to_generate.get(task, tasks()[task].tokens_to_generate)
+
+    def _all(self, sweep: str) -> Iterable[Cell]:
+        s = self.sweeps[sweep]
+        return (Cell(*values) for values in product(self.models, s.tasks, s.lengths, s.depths))
+
+
+def unknown_name(kind: str, given: object, valid: Sequence[object]) -> str:
+    """One sentence for a name that does not exist: the nearest one, and all that do."""
+    names = [str(each) for each in valid]
+    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
+    if not near and str(given).isdigit():
+        near = [min(names, key=lambda name: abs(int(name) - int(str(given))))] if all(map(str.isdigit, names)) else []
+    hint = f" (did you mean {near[0]}?)" if near else ""
+    return f"unknown {kind} {given}{hint}; there are {', '.join(names)}"
+
+
+def load_zoo(name_or_path: str) -> Zoo:
+    """Reads a built-in zoo by name, or any zoo file.
+
+    Raises:
+        ZooError: No such zoo, or a field that is missing, unknown or out of range.
+    """
+    if name_or_path in BUILT_IN:
+        path = FOLDER / f"{name_or_path}.toml"
+    elif name_or_path.endswith(".toml"):
+        path = Path(name_or_path).absolute()
+        if not path.is_file():
+            raise ZooError(f"no zoo file at {path}")
+    else:
+        raise ZooError(f"{unknown_name('zoo', name_or_path, BUILT_IN)}, or the path of a .toml file")
+    try:
+        return _parsed(path, tomllib.loads(path.read_text(encoding="utf-8")))
+    except (tomllib.TOMLDecodeError, ZooError) as error:
+        raise ZooError(f"{path}: {error}") from None
+
+
+def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
+    known = ("samples", "batch_tokens", "tokens_to_generate", "smallest_length", "models", "sweeps")
+    _only(given, known, "the zoo")
+    for name in ("samples", "batch_tokens", "models", "sweeps"):
+        if name not in given:
+            raise ZooError(f"the field {name} is missing")
+    for name in ("samples", "batch_tokens"):
+        if not isinstance(given[name], int) or given[name] < 1:
+            raise ZooError(f"{name} must be a whole number of at least 1, not {given[name]!r}")
+    sweeps = {name: _sweep(name, sweep) for name, sweep in given["sweeps"].items()}
+    for table in ("tokens_to_generate", "smallest_length"):
+        for task in given.get(table, {}):
+            if task not in tasks():
+                raise ZooError(f"{table}: {unknown_name('task', task, list(tasks()))}")
+    return Zoo(
+        name=path.stem,
+        folder=path.parent,
+        samples=given["samples"],
+        batch_tokens=given["batch_tokens"],
+        tokens_to_generate=given.get("tokens_to_generate", {}),
+        smallest_length=given.get("smallest_length", {}),
+        models={name: _card(name, card) for name, card in given["models"].items()},
+        sweeps=sweeps,
+    )
+
+
+def _card(name: str, given: Mapping[str, Any]) -> Card:
+    where = f"models.{name}"
+    card = _dataclass(Card, {"name": name, **given}, where)
+    if (card.path is None) == (card.hub is None):
+        raise ZooError(f"{where} must have either path or hub")
+    if card.hub is not None and card.revision is None:
+        raise ZooError(f"{where} must name the revision of {card.hub} to take")
+    if card.dtype not in ("auto", "float32", "bfloat16", "float16"):
+        raise ZooError(f"{where}: {unknown_name('dtype', card.dtype, ('auto', 'float32', 'bfloat16', 'float16'))}")
+    return card
+
+
+def _sweep(name: str, given: Mapping[str, Any]) -> Sweep:
+    where = f"sweeps.{name}"
+    sweep = _dataclass(Sweep, {key: tuple(values) for key, values in given.items()}, where)
+    for task in sweep.tasks:
+        if task not in tasks():
+            raise ZooError(f"{where}: {unknown_name('task', task, list(tasks()))}")
+    for depth in sweep.depths:
+        if depth is not None and not 0 <= depth <= 100:
+            raise ZooError(f"{where}: depths are percentages between 0 and 100, not {depth}")
+    for length in sweep.lengths:
+        if length < 1:
+            raise ZooError(f"{where}: lengths are numbers of tokens, not {length}")
+    return sweep
+
+
+Record = TypeVar("Record")
+
+
+def _dataclass(cls: type[Record], given: Mapping[str, Any], where: str) -> Record:
+    all_fields = fields(cls)  # type: ignore[arg-type]
+    _only(given, [each.name for each in all_fields], where)
+    for each in all_fields:
+        if each.default is MISSING and each.name not in given:
+            raise ZooError(f"{where} lacks the field {each.name}")
+    return cls(**given)
+
+
+def _only(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            raise ZooError(f"{where}: {unknown_name('field', name, known)}")

@@ -1,0 +1,1 @@
+"""Trains pocket models on the project's own generators."""

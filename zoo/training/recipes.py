@@ -1,0 +1,92 @@
+"""Training recipes: one TOML file a model."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from zoo.training.texts import Mixture
+
+__all__ = ["Recipe", "Stage", "load_recipe", "recipe_names"]
+
+_FOLDER = Path(__file__).with_name("recipes")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stretch of training at one context length, in tokens."""
+
+    context: int
+    steps: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that fixes a training run.
+
+    Attributes:
+        seed: Of the initialization and of the texts.
+        vocabulary: Size of the tokenizer that is trained where the zoo has none.
+        architecture: The `config.json` to be published.
+        stages: The curriculum.
+        tokens_per_step: Tokens in a batch.
+        learning_rate: At its peak.
+        warmup: Steps of linear warm-up; a cosine to a tenth of the peak follows.
+        weight_decay: On matrices alone.
+        betas: AdamW's.
+        clip: Largest norm of the gradient.
+        text_weight: Weight of the loss on text outside answers.
+        mixture: What the texts are made of.
+    """
+
+    seed: int
+    vocabulary: int
+    architecture: Mapping[str, Any]
+    stages: tuple[Stage, ...]
+    tokens_per_step: int
+    learning_rate: float
+    warmup: int
+    weight_decay: float
+    betas: tuple[float, float]
+    clip: float
+    text_weight: float
+    mixture: Mixture
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+    def context(self, step: int) -> int:
+        """The context length at a step, in tokens."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage.context
+            step -= stage.steps
+        return self.stages[-1].context
+
+
+def recipe_names() -> list[str]:
+    """The models that can be trained."""
+    return sorted(path.stem for path in _FOLDER.glob("*.toml"))
+
+
+def load_recipe(path_or_name: str) -> Recipe:
+    """Reads a recipe by name or from a TOML file.
+
+    Raises:
+        ValueError: There is no such recipe, or a field is missing or unknown.
+    """
+    path = Path(path_or_name) if path_or_name.endswith(".toml") else _FOLDER / f"{path_or_name}.toml"
+    if not path.is_file():
+        raise ValueError(f"no recipe {path_or_name!r}; there are {', '.join(recipe_names())}")
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given["stages"] = tuple(Stage(**stage) for stage in given["stages"])
+        given["mixture"] = Mixture(**given["mixture"])
+        given["betas"] = tuple(given["betas"])
+        return Recipe(**given)
+    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: {error}") from error

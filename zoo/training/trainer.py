@@ -1,0 +1,188 @@
+"""The training loop: resumable, with its progress on screen and its curve on disk."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from generators.corpora import Corpus
+from generators.draws import TRAINING, Draw
+from generators.examples import ExampleSource
+from generators.tasks import tasks
+from generators.tokenization import Tokenizer
+from models.decoding import greedy
+from models.state_spaces import StateSpacesConfiguration, StateSpacesModel
+from zoo.training.initialization import initialize
+from zoo.training.recipes import Recipe
+from zoo.training.texts import TrainingTexts
+
+__all__ = ["Progress", "Trainer"]
+
+# Outside the vocabulary, so that no real token is taken for padding.
+_PADDING = -100
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        step: Steps done.
+        loss: Cross entropy on answers, nats a token, smoothed.
+        accuracy: Share of answer tokens predicted, teacher-forced, smoothed, in percent.
+        tokens_per_second: Training speed.
+        seconds_left: Estimated.
+    """
+
+    step: int
+    loss: float
+    accuracy: float
+    tokens_per_second: float
+    seconds_left: float
+
+
+class Trainer:
+    """One training run in one folder; starting it again goes on where it was stopped."""
+
+    def __init__(
+        self, recipe: Recipe, tokenizer: Tokenizer, corpus: Corpus, folder: Path, device: str = "cpu"
+    ) -> None:
+        self.recipe = recipe
+        self.tokenizer = tokenizer
+        self.corpus = corpus
+        self.folder = folder
+        self.device = torch.device(device)
+        self.step = 0
+        self._seconds = 0.0
+        self._smoothed: list[float] | None = None
+        self._texts = TrainingTexts(recipe.mixture, tokenizer, corpus)
+        self.model = StateSpacesModel(StateSpacesConfiguration.from_json(recipe.architecture))
+        initialize(self.model, recipe.seed)
+        self.model.to(self.device)
+        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in n]
+        chosen = {id(p) for p in matrices}
+        rest = [p for p in self.model.parameters() if id(p) not in chosen]
+        self._optimizer = torch.optim.AdamW(
+            [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}],
+            lr=recipe.learning_rate,
+            betas=recipe.betas,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        self._state_file = folder / "state.pt"
+        if self._state_file.exists():
+            self._load()
+
+    def run(self, save_every: int = 100) -> Iterator[Progress]:
+        """Trains to the last step; yields after each one and saves every `save_every`."""
+        began, before = time.monotonic(), self._seconds
+        while self.step < self.recipe.steps:
+            loss, accuracy = self._train_step()
+            self.step += 1
+            self._seconds = before + time.monotonic() - began
+            new = [loss, accuracy]
+            old = self._smoothed or new
+            self._smoothed = [0.95 * a + 0.05 * b for a, b in zip(old, new, strict=True)]
+            if self.step % save_every == 0 or self.step == self.recipe.steps:
+                self._save()
+            per_step = self._seconds / self.step
+            yield Progress(
+                step=self.step,
+                loss=self._smoothed[0],
+                accuracy=100 * self._smoothed[1],
+                tokens_per_second=self.recipe.tokens_per_step / per_step,
+                seconds_left=per_step * (self.recipe.steps - self.step),
+            )
+
+    def evaluate(self, task: str, length: int, samples: int, tokens_to_generate: int) -> float:
+        """Free-running accuracy in percent on examples of the training namespace."""
+        source = ExampleSource(
+            tasks()[task], length, self.tokenizer, self.corpus, tokens_to_generate, namespace=TRAINING
+        )
+        examples = source.examples(samples)
+        self.model.eval()
+        answers = greedy(
+            self.model,
+            [example.ids for example in examples],
+            tokens_to_generate=tokens_to_generate,
+            end_of_sequence=self.tokenizer.end_of_sequence,
+            batch_tokens=32768,
+        )
+        self.model.train()
+        score = tasks()[task].score
+        scores = [
+            score(self.tokenizer.decode(ids), example.references)
+            for ids, example in zip(answers, examples, strict=True)
+        ]
+        return 100 * sum(scores) / len(scores)
+
+    def log(self, record: dict[str, float]) -> None:
+        """Appends a line to the run's `log.jsonl`."""
+        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _train_step(self) -> tuple[float, float]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._learning_rate()
+        ids, answers = self._batch()
+        with torch.autocast(self.device.type, torch.bfloat16):
+            logits = self.model(ids[:, :-1].clamp(min=0))
+        logits = logits.float().flatten(0, 1)
+        targets, answers = ids[:, 1:].flatten(), answers[:, 1:].flatten()
+        padding = targets == _PADDING
+        losses = functional.cross_entropy(logits, targets.masked_fill(padding, 0), reduction="none")
+        losses = losses.masked_fill(padding, 0.0)
+        on_answers = (losses * answers).sum() / answers.sum()
+        everywhere = losses.sum() / (~padding).sum()
+        self._optimizer.zero_grad(set_to_none=True)
+        (on_answers + self.recipe.text_weight * everywhere).backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
+        self._optimizer.step()
+        right = ((logits.argmax(-1) == targets) & answers).sum() / answers.sum()
+        return on_answers.item(), right.item()
+
+    def _learning_rate(self) -> float:
+        recipe = self.recipe
+        if self.step < recipe.warmup:
+            return recipe.learning_rate * (self.step + 1) / recipe.warmup
+        share = (self.step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
+        return recipe.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
+
+    def _batch(self) -> tuple[Tensor, Tensor]:
+        context = self.recipe.context(self.step)
+        rows = self.recipe.tokens_per_step // context
+        ids = torch.full((rows, context + 1), _PADDING)
+        answers = torch.zeros(rows, context + 1, dtype=torch.bool)
+        for row in range(rows):
+            draw = Draw(TRAINING, "texts", self.recipe.seed, self.step, row)
+            text = self._texts.text(draw, context + 1)
+            ids[row, : len(text.ids)] = torch.tensor(text.ids)
+            answers[row, : len(text.ids)] = torch.tensor(text.answer)
+        return ids.to(self.device), answers.to(self.device)
+
+    def _save(self) -> None:
+        state = {
+            "step": self.step,
+            "seconds": self._seconds,
+            "smoothed": self._smoothed,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+        }
+        partial = self._state_file.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self._state_file)
+
+    def _load(self) -> None:
+        state = torch.load(self._state_file, map_location=self.device, weights_only=True)
+        self.step = state["step"]
+        self._seconds = state["seconds"]
+        self._smoothed = state["smoothed"]
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
