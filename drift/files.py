@@ -34,8 +34,8 @@ def write_atomically(path: Path, text: str, partial_folder: Path | None = None) 
         # mkstemp makes files private; a result is as readable as any file the user makes.
         mask = os.umask(0)
         os.umask(mask)
-        os.chmod(partial, 0o666 & ~mask)
-        os.replace(partial, path)
+        Path(partial).chmod(0o666 & ~mask)
+        Path(partial).replace(path)
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise

@@ -10,7 +10,7 @@ from typing import Any
 
 from drift.files import ensure_writable, write_atomically
 
-__all__ = ["CellResult", "ResultFolder", "ResultError"]
+__all__ = ["CellResult", "ResultError", "ResultFolder"]
 
 SCHEMA = 1
 
@@ -83,7 +83,8 @@ class CellResult:
                 raise ResultError(f"{path} has another schema than {SCHEMA}")
             given.pop("accuracy")
             lists = {name: value for name, value in given.items() if isinstance(value, list)}
-            given |= {name: tuple(tuple(v) if isinstance(v, list) else v for v in value) for name, value in lists.items()}
+            for name, value in lists.items():
+                given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
             return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
         except (OSError, ValueError, KeyError, AttributeError) as error:
             raise ResultError(f"{path} is not a readable cell result: {error}") from error

@@ -74,7 +74,8 @@ def compare(result: CellResult, baseline: Baseline | None, thresholds: Threshold
     """
     name = f"{result.model}-{result.key}"
     if baseline is None:
-        return Verdict(Outcome.NO_SNAPSHOT, f"{name}: no snapshot yet: run with --snapshot-update to accept {result.accuracy:.2f}")
+        advice = f"run with --snapshot-update to accept {result.accuracy:.2f}"
+        return Verdict(Outcome.NO_SNAPSHOT, f"{name}: no snapshot yet: {advice}")
     count = min(len(result.scores), len(baseline.scores))
     changed = [i for i in range(count) if result.prompts[i] != baseline.prompts[i]]
     if changed:
@@ -91,9 +92,8 @@ def compare(result: CellResult, baseline: Baseline | None, thresholds: Threshold
     before, after = 100 * sum(old) / count, 100 * sum(new) / count
     p = sign_flip_p_value([round(each, 6) for each in differences])
     shifted = p <= thresholds.significant and abs(after - before) >= thresholds.smallest_effect
-    if not shifted:
-        outcome = Outcome.PASSED
-    else:
+    outcome = Outcome.PASSED
+    if shifted:
         outcome = Outcome.REGRESSED if after < before else Outcome.IMPROVED
     fell = [i for i, each in enumerate(differences) if each < 0]
     rose = [i for i, each in enumerate(differences) if each > 0]

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, product
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from generators import protocol
 from generators.budget import Draft, Rendered
@@ -129,14 +129,12 @@ def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str],
 
 def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
     """The prompt of one example; its haystack is still open in size."""
-    haystack_text = _folded_corpus(setting) if parameters.haystack == "essay" else protocol.NOISE.lower()
+    haystack_text = setting.corpus.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
     taken: list[str] = []
     facts = draw.stream("needles")
     needles = [
         Needle(key, _unlike(taken, parameters.value, facts, haystack_text.__contains__), parameters.value)
-        for key in [
-            _unlike(taken, parameters.key, facts, haystack_text.__contains__) for _ in range(parameters.keys)
-        ]
+        for key in [_unlike(taken, parameters.key, facts, haystack_text.__contains__) for _ in range(parameters.keys)]
         for _ in range(parameters.values)
     ]
     answering = needles[: parameters.queries * parameters.values]
@@ -146,21 +144,12 @@ def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Set
     haystack = _haystack(parameters, taken, draw.stream("distractors"), setting)
     wanted = _depths(parameters, draw.stream("depths"))
     if setting.depth is not None:
-        wanted = [setting.depth if needle in answering else depth for needle, depth in zip(needles, wanted, strict=True)]
+        wanted[: len(answering)] = [setting.depth] * len(answering)
 
     def render(units: int) -> Rendered:
         return _rendered(question, haystack, units, list(zip(needles, wanted, strict=True)), answering, setting)
 
     return Draft(tuple(needle.value for needle in answering), haystack.unit, render)
-
-
-def _folded_corpus(setting: Setting) -> str:
-    return _folded(" ".join(setting.corpus.words))
-
-
-@cache
-def _folded(text: str) -> str:
-    return text.lower()
 
 
 def _haystack(parameters: NeedleInAHaystack, taken: list[str], draw: Draw, setting: Setting) -> Haystack:
@@ -232,17 +221,15 @@ _RULER: Final = {
     "niah_multiquery": NeedleInAHaystack("essay", "word", "number", keys=4, queries=4),
 }
 
+_NAMES: Final = {"noise": "repeat", "essay": "essay", "needles": "needles"}
+
 # Every format by the paper's naming, haystack-key-value; the paper calls the noise "repeat".
 FORMATS: Final = {
-    f"{name}-{key}-{value}": NeedleInAHaystack(haystack, key, value)
-    for (name, haystack), key, value in product(
-        {"repeat": "noise", "essay": "essay", "needles": "needles"}.items(),
-        ("word", "number", "uuid"),
-        ("word", "number", "uuid"),
-    )
-}  # type: ignore[misc]
+    f"{_NAMES[haystack]}-{key}-{value}": NeedleInAHaystack(haystack, key, value)
+    for haystack, key, value in product(get_args(HaystackKind), get_args(Kind), get_args(Kind))
+}
 
 for _name, _parameters in (_RULER | FORMATS).items():
-    task(
-        _name, _parameters, tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE, score=all_references
-    )(needle_in_a_haystack)
+    task(_name, _parameters, tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE, score=all_references)(
+        needle_in_a_haystack
+    )

@@ -133,6 +133,4 @@ def load_tokenizer(
     # A file may carry its own truncation or padding, which would change prompts silently.
     backend.no_truncation()
     backend.no_padding()
-    return FileTokenizer(
-        backend, end_of_sequence=end_of_sequence, beginning_of_sequence=beginning_of_sequence
-    )
+    return FileTokenizer(backend, end_of_sequence=end_of_sequence, beginning_of_sequence=beginning_of_sequence)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol, Self
+from typing import Protocol, Self, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,7 +19,10 @@ class State(Protocol):
         """The state of some rows of the batch."""
 
 
-class Decoder(Protocol):
+StateType = TypeVar("StateType", bound=State)
+
+
+class Decoder(Protocol[StateType]):
     """A model that reads token ids and predicts the next one.
 
     Attributes:
@@ -29,23 +32,23 @@ class Decoder(Protocol):
     @property
     def device(self) -> torch.device: ...
 
-    def empty_state(self, batch: int, capacity: int) -> State:
+    def empty_state(self, batch: int, capacity: int) -> StateType:
         """The state before any token, with room for `capacity` tokens a row."""
 
-    def prefill(self, ids: Tensor, lengths: Tensor, state: State) -> tuple[Tensor, State]:
+    def prefill(self, ids: Tensor, lengths: Tensor, state: StateType) -> tuple[Tensor, StateType]:
         """Reads many tokens a row.
 
         Args:
             ids: [batch, time]; row i is real up to `lengths[i]`, then anything.
             lengths: [batch], each at least 1.
-            state: The state before them.
+            state: The state before them; the call may reuse its memory, so it is spent.
 
         Returns:
             The logits after the last real token, [batch, vocabulary], and the state after it.
             Padding leaves no trace in either.
         """
 
-    def step(self, ids: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, ids: Tensor, state: StateType) -> tuple[Tensor, StateType]:
         """Reads one token a row, ids [batch]; otherwise as `prefill`."""
 
 
@@ -60,7 +63,7 @@ class NonFiniteLogits(ArithmeticError):
     def __init__(self, row: int, token: int) -> None:
         super().__init__(
             f"the model's logits for example {row} are not finite at generated token {token}; "
-            "no score can be given (if the model runs in half precision, try dtype = \"float32\" on its card)"
+            'no score can be given (if the model runs in half precision, try dtype = "float32" on its card)'
         )
         self.row = row
         self.token = token
@@ -90,7 +93,7 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[_Batch]:
 
 @torch.inference_mode()
 def greedy(
-    decoder: Decoder,
+    decoder: Decoder[StateType],
     prompts: Sequence[Sequence[int]],
     *,
     tokens_to_generate: int,

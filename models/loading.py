@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "LoadedModel", "load"]
 
-FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder]] = {
+FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder[Any]]] = {
     "state-spaces": load_state_spaces,
 }
 
@@ -40,7 +40,7 @@ class LoadedModel:
     """
 
     card: Card
-    decoder: Decoder
+    decoder: Decoder[Any]
     tokenizer: Tokenizer
     environment: Mapping[str, Any]
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, Self, TypeVar
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -186,11 +186,27 @@ class StateSpacesState:
 
 @dataclass(frozen=True)
 class _Span:
-    """Which tokens a call reads: position of each row's first one, and how many are real."""
+    """Which tokens a call reads, and of which it wants the output.
+
+    Attributes:
+        positions: The position of each row's first token, [batch].
+        lengths: How many tokens of each row are real, [batch].
+        fresh: Whether no row has read any token before.
+        last_only: Whether only the output at each row's last real token is wanted; true in the last
+            layer of a prefill, where the other outputs would be thrown away.
+    """
 
     positions: Tensor
     lengths: Tensor
     fresh: bool
+    last_only: bool = False
+
+    def wanted(self, x: Tensor) -> Tensor:
+        """The wanted part of x [batch, time, ...]: all of it, or [batch, 1, ...]."""
+        if not self.last_only:
+            return x
+        last = (self.lengths - 1).view(-1, *[1] * (x.ndim - 1))
+        return x.gather(1, last.expand(-1, 1, *x.shape[2:]))
 
 
 class RMSNorm(nn.Module):
@@ -240,9 +256,7 @@ class Mamba2(nn.Module):
         mlp_gate, mlp, gate, channels, dt = self.in_proj(u).split(
             [self.d_mlp, self.d_mlp, self.d_ssm, self.d_ssm + 2 * self.d_bc, self.heads], -1
         )
-        convolved = functional.silu(
-            causal_convolution(channels, self.conv1d.weight, self.conv1d.bias, state.history)
-        )
+        convolved = functional.silu(causal_convolution(channels, self.conv1d.weight, self.conv1d.bias, state.history))
         x, b, cc = convolved.float().split([self.d_ssm, self.d_bc, self.d_bc], -1)
         x = x.reshape(batch, time, self.heads, c.headdim)
         b, cc = (tensor.reshape(batch, time, c.ngroups, c.d_state) for tensor in (b, cc))
@@ -254,6 +268,7 @@ class Mamba2(nn.Module):
         else:
             real = torch.arange(time, device=u.device) < span.lengths[:, None]
             y, ssm = ssd_chunked(x, dt * real[..., None], a, b, cc, state.ssm)
+        y, x, gate, mlp_gate, mlp = map(span.wanted, (y, x, gate, mlp_gate, mlp))
         skip = self.D.float()
         y = y + x * (skip.view(self.heads, c.headdim) if c.D_has_hdim else skip[:, None])
         y = y.flatten(-2).to(u.dtype)
@@ -293,38 +308,43 @@ class Attention(nn.Module):
 
     def forward(self, u: Tensor, state: AttentionState, span: _Span) -> tuple[Tensor, AttentionState]:
         c = self.configuration
-        batch, time, _ = u.shape
-        qkv, mlp, mlp_gate = self.in_proj(u).split(
-            [self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1
-        )
-        history = state.history
-        if history is not None:
-            history = last_inputs(qkv, span.lengths, history)
-            qkv = causal_convolution(qkv, self.conv1d.weight, self.conv1d.bias, state.history)
+        time = u.shape[1]
+        qkv, mlp, mlp_gate = self.in_proj(u).split([self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1)
+        before = history = state.history
+        if before is not None:
+            history = last_inputs(qkv, span.lengths, before)
+            qkv = causal_convolution(qkv, self.conv1d.weight, self.conv1d.bias, before)
         positions = span.positions[:, None] + torch.arange(time, device=u.device)
+        q, k, v = qkv.split([self.d_q, self.d_kv, self.d_kv], -1)
+        asking = span.wanted(positions)
+        q, mlp, mlp_gate = map(span.wanted, (q, mlp, mlp_gate))
         # [batch, heads, time, head dimension], contiguous: attention is ten times slower otherwise.
-        q, k, v = (
-            part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2).contiguous()
-            for part in qkv.split([self.d_q, self.d_kv, self.d_kv], -1)
-        )
+        q, k, v = (part.unflatten(-1, (-1, self.head_dim)).transpose(1, 2).contiguous() for part in (q, k, v))
         if c.rotary_emb_dim:
-            q, k = (self._rotated(part, positions) for part in (q, k))
+            q, k = self._rotated(q, asking), self._rotated(k, positions)
         keys, values = state.keys, state.values
-        options = {"scale": c.softmax_scale, "enable_gqa": self.heads_kv != c.num_heads}
         if span.fresh:
             if keys.shape[2]:
                 keys[:, :, :time], values[:, :, :time] = k, v
-            context = functional.scaled_dot_product_attention(q, k, v, is_causal=True, **options)
         else:
             slots = positions[:, None, :, None].expand(-1, self.heads_kv, -1, self.head_dim)
-            keys, values = keys.scatter_(2, slots, k), values.scatter_(2, slots, v)
             # A slot after a row's position may hold padding; no query of that row sees it.
             seen = int(positions.max()) + 1
-            visible = torch.arange(seen, device=u.device) <= positions[:, None, :, None]
-            context = functional.scaled_dot_product_attention(
-                q, keys[:, :, :seen], values[:, :, :seen], attn_mask=visible, **options
-            )
-        context = context.transpose(1, 2).reshape(batch, time, self.d_q)
+            k = keys.scatter_(2, slots, k)[:, :, :seen]
+            v = values.scatter_(2, slots, v)[:, :, :seen]
+        visible = None
+        if not span.fresh or span.last_only:
+            visible = torch.arange(k.shape[2], device=u.device) <= asking[:, None, :, None]
+        context = functional.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=visible,
+            is_causal=visible is None,
+            scale=c.softmax_scale,
+            enable_gqa=self.heads_kv != c.num_heads,
+        )
+        context = context.transpose(1, 2).flatten(-2)
         if self.d_mlp:
             context = torch.cat([context, mlp * functional.silu(mlp_gate)], -1)
         return self.out_proj(context), AttentionState(history, keys, values)
@@ -383,7 +403,7 @@ class Block(nn.Module):
     ) -> tuple[Tensor, Mamba2State | AttentionState]:
         dtype = self.norm.weight.dtype
         mixed, state = self.mixer(self.norm(residual.to(dtype)), state, span)
-        residual = self._added(residual, mixed)
+        residual = self._added(span.wanted(residual), mixed)
         if self.mlp is not None:
             residual = self._added(residual, self.mlp(self.norm2(residual.to(dtype))))
         return residual, state
@@ -401,6 +421,11 @@ class Backbone(nn.Module):
         self.embedding = nn.Embedding(configuration.padded_vocabulary, configuration.d_model)
         self.layers = nn.ModuleList(Block(configuration, i) for i in range(configuration.n_layer))
         self.norm_f = (RMSNorm if configuration.rms_norm else nn.LayerNorm)(configuration.d_model)
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The layers, typed."""
+        return cast("list[Block]", list(self.layers))
 
 
 class StateSpacesModel(nn.Module):
@@ -423,16 +448,20 @@ class StateSpacesModel(nn.Module):
         return self.lm_head.weight.device
 
     def empty_state(self, batch: int, capacity: int) -> StateSpacesState:
-        layers = [block.mixer.empty_state(batch, capacity) for block in self.backbone.layers]
+        layers = [block.mixer.empty_state(batch, capacity) for block in self.backbone.blocks]
         positions = torch.zeros(batch, dtype=torch.long, device=self.device)
         return StateSpacesState(layers, positions, empty=True)
 
-    def hidden(self, ids: Tensor, lengths: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
-        """The normalized output of the last layer, [batch, time, d_model], and the state after."""
+    def _hidden(
+        self, ids: Tensor, lengths: Tensor, state: StateSpacesState, *, last_only: bool
+    ) -> tuple[Tensor, StateSpacesState]:
+        """The normalized output of the last layer, [batch, time or 1, d_model], and the state after."""
         span = _Span(state.positions, lengths, fresh=state.empty)
         x = self.backbone.embedding(ids)
         layers = []
-        for block, before in zip(self.backbone.layers, state.layers, strict=True):
+        for i, (block, before) in enumerate(zip(self.backbone.blocks, state.layers, strict=True), 1):
+            if last_only and i == len(state.layers):
+                span = replace(span, last_only=True)
             x, after = block(x, before, span)
             layers.append(after)
         x = self.backbone.norm_f(x.to(self.lm_head.weight.dtype))
@@ -441,16 +470,15 @@ class StateSpacesModel(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position of whole rows, [batch, time, vocabulary]; for training."""
         lengths = torch.full(ids.shape[:1], ids.shape[1], device=ids.device)
-        hidden, _ = self.hidden(ids, lengths, self.empty_state(ids.shape[0], 0))
+        hidden, _ = self._hidden(ids, lengths, self.empty_state(ids.shape[0], 0), last_only=False)
         return self.lm_head(hidden)
 
     def prefill(self, ids: Tensor, lengths: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
-        hidden, state = self.hidden(ids, lengths, state)
-        last = hidden.gather(1, (lengths - 1)[:, None, None].expand(-1, -1, hidden.shape[2])).squeeze(1)
-        return self._logits(last), state
+        hidden, state = self._hidden(ids, lengths, state, last_only=True)
+        return self._logits(hidden[:, 0]), state
 
     def step(self, ids: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
-        hidden, state = self.hidden(ids[:, None], torch.ones_like(ids), state)
+        hidden, state = self._hidden(ids[:, None], torch.ones_like(ids), state, last_only=False)
         return self._logits(hidden[:, 0]), state
 
     def _logits(self, hidden: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +45,12 @@ class Corpus:
         """
         return cls(name, tuple(text.split()))
 
-    @property
+    @cached_property
+    def folded(self) -> str:
+        """The text in lower case, to look for words in."""
+        return " ".join(self.words).lower()
+
+    @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the words, in hexadecimal."""
         return hashlib.sha256(" ".join(self.words).encode()).hexdigest()

@@ -34,6 +34,6 @@ def initialize(model: StateSpacesModel, seed: int) -> None:
         if name.endswith(("out_proj.weight", "fc2.weight")):
             nn.init.kaiming_uniform_(parameter, a=math.sqrt(5))
             with torch.no_grad():
-                parameter /= math.sqrt(residuals)
+                parameter.div_(math.sqrt(residuals))
     if not configuration.tie_embeddings:
         nn.init.normal_(model.lm_head.weight, std=0.02)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import TypeVar
 
 from generators import protocol
 from generators.corpora import Corpus
@@ -13,6 +14,9 @@ from generators.needles import Kind, Needle, Question, draw_text
 from generators.tokenization import Tokenizer
 
 __all__ = ["Mixture", "TrainingText", "TrainingTexts"]
+
+
+Name = TypeVar("Name", bound=str)
 
 
 @dataclass(frozen=True)
@@ -44,7 +48,7 @@ class TrainingText:
     answer: tuple[bool, ...]
 
 
-def _weighted(draw: Draw, weights: Mapping[str, float]) -> str:
+def _weighted(draw: Draw, weights: Mapping[Name, float]) -> Name:
     names = list(weights)
     point = draw.fraction() * sum(weights.values())
     for name, edge in zip(names, accumulate(weights.values()), strict=True):
@@ -71,8 +75,8 @@ class TrainingTexts:
         if draw.fraction() >= mixture.filled:
             budget = context // 4 + draw.below(context - context // 4)
         haystack = _weighted(draw, mixture.haystack)
-        key: Kind = _weighted(draw, mixture.key)  # type: ignore[assignment]
-        value: Kind = _weighted(draw, mixture.value)  # type: ignore[assignment]
+        key = _weighted(draw, mixture.key)
+        value = _weighted(draw, mixture.value)
         asked = _weighted(draw, mixture.asked)
         limit = 1 + draw.below(mixture.needles)
 

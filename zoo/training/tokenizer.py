@@ -7,7 +7,7 @@ from pathlib import Path
 from generators import protocol
 from generators.corpora import Corpus
 from generators.draws import TRAINING, Draw
-from generators.needles import Needle, Question, draw_text
+from generators.needles import Kind, Needle, Question, draw_text
 
 __all__ = ["END_OF_TEXT", "train_tokenizer"]
 
@@ -40,7 +40,7 @@ def _prompts() -> list[str]:
     texts = []
     for index in range(_PROMPTS):
         draw = Draw(TRAINING, "tokenizer", index)
-        kind = draw.choice(("number", "word"))
+        kind: Kind = draw.choice(("number", "word"))
         needle = Needle(draw_text("word", draw), draw_text(kind, draw), kind)
         question = Question(kind, (needle.key,), plural=draw.below(2) == 0)
         joiner = draw.choice((" ", "\n"))

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -52,9 +52,7 @@ class Progress:
 class Trainer:
     """One training run in one folder; starting it again goes on where it was stopped."""
 
-    def __init__(
-        self, recipe: Recipe, tokenizer: Tokenizer, corpus: Corpus, folder: Path, device: str = "cpu"
-    ) -> None:
+    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, corpus: Corpus, folder: Path, device: str = "cpu") -> None:
         self.recipe = recipe
         self.tokenizer = tokenizer
         self.corpus = corpus
@@ -123,10 +121,10 @@ class Trainer:
         ]
         return 100 * sum(scores) / len(scores)
 
-    def log(self, record: dict[str, float]) -> None:
+    def log(self, progress: Progress) -> None:
         """Appends a line to the run's `log.jsonl`."""
         with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(record) + "\n")
+            file.write(json.dumps(asdict(progress)) + "\n")
 
     def _train_step(self) -> tuple[float, float]:
         for group in self._optimizer.param_groups:

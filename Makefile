@@ -1,0 +1,28 @@
+# Both targets make the virtual environment on first use, and need no network after that.
+VENV ?= .venv
+PYTHON ?= python3
+PYTEST = $(VENV)/bin/python -m pytest
+INSTALLED = $(VENV)/.installed
+
+.PHONY: niah test lint clean
+
+# The main job: the needle cells of the zoo against their accepted snapshots.
+niah: $(INSTALLED)
+	$(PYTEST) -m gpu -k niah $(ARGS)
+
+# Everything that runs no zoo model.
+test: $(INSTALLED)
+	$(PYTEST) -m "not gpu" $(ARGS)
+
+lint: $(INSTALLED)
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	PIP_CONSTRAINT=constraints.txt $(VENV)/bin/python -m pip install --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) results
