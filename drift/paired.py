@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -45,4 +46,5 @@ def sign_flip_p_value(differences: Sequence[float]) -> float:
     observed = abs(sum(steps))
     # Both tails are equal by symmetry; at zero they meet in the middle.
     p = 2 * probabilities[reach + observed :].sum() if observed else 1.0
-    return float(min(p, 1.0))
+    # Beyond a thousand flips one way the smallest float stands for what is smaller still.
+    return float(min(max(p, sys.float_info.min), 1.0))

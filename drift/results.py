@@ -86,7 +86,7 @@ class CellResult:
             for name, value in lists.items():
                 given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
             return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
-        except (OSError, ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultError(f"{path} is not a readable cell result: {error}") from error
 
 

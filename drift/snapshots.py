@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,23 +53,19 @@ class Baseline:
         return 100 * sum(self.scores) / len(self.scores)
 
 
-def _number(score: float) -> int | float:
-    return int(score) if score == int(score) else round(score, 6)
+def _checksum(key: str, line: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps([key, line]).encode()).hexdigest()[:_DIGEST]
 
 
-def _checksum(line: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(line).encode()).hexdigest()[:_DIGEST]
-
-
-def _cell_line(baseline: Baseline, environment: str) -> str:
+def _cell_line(key: str, baseline: Baseline) -> str:
     line = {
         "accuracy": round(baseline.accuracy, 2),
         "samples": len(baseline.scores),
-        "scores": [_number(score) for score in baseline.scores],
-        "environment": environment,
+        "scores": [int(score) if score == int(score) else score for score in baseline.scores],
+        "environment": _fingerprint(baseline.environment),
         "prompts": "".join(baseline.prompts),
     }
-    return json.dumps({**line, "check": _checksum(line)})
+    return f"{json.dumps(key)}: {json.dumps({**line, 'check': _checksum(key, line)})}"
 
 
 def _fingerprint(environment: Mapping[str, Any]) -> str:
@@ -76,7 +73,7 @@ def _fingerprint(environment: Mapping[str, Any]) -> str:
 
 
 def _natural(key: str) -> list[tuple[int, int | str]]:
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in key.split("-")]
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", key)]
 
 
 @dataclass(frozen=True)
@@ -114,10 +111,7 @@ class SnapshotFile:
                 *_joined(f'"{name}": {json.dumps(environments[name])}' for name in sorted(environments)),
                 "},",
                 '"cells": {',
-                *_joined(
-                    f'"{key}": {_cell_line(merged[key], _fingerprint(merged[key].environment))}'
-                    for key in sorted(merged, key=_natural)
-                ),
+                *_joined(_cell_line(key, merged[key]) for key in sorted(merged, key=_natural)),
                 "}",
                 "}",
             ]
@@ -137,8 +131,7 @@ class _Reader:
 
     def baselines(self) -> dict[str, Baseline]:
         self._expect(1, "{")
-        schema = self._entry(2)
-        if schema != ("schema", SCHEMA):
+        if self._line(2) != f'"schema": {SCHEMA},':
             raise self._error(2, f"this version of longwatch reads schema {SCHEMA}")
         self._expect(3, '"environments": {')
         number, environments = 4, {}
@@ -150,17 +143,19 @@ class _Reader:
             number += 1
         self._expect(number + 1, '"cells": {')
         number += 2
-        cells = {}
+        cells: dict[str, Baseline] = {}
         while self._line(number) != "}":
             key, line = self._entry(number)
-            cells[key] = self._baseline(number, line, environments)
+            if key in cells:
+                raise self._error(number, f"the cell {key} stands here a second time")
+            cells[key] = self._baseline(number, key, line, environments)
             number += 1
         self._expect(number + 1, "}")
         if len(self.lines) > number + 1:
             raise self._error(number + 2, "nothing belongs after the closing brace")
         return cells
 
-    def _baseline(self, number: int, line: Any, environments: Mapping[str, Mapping[str, Any]]) -> Baseline:
+    def _baseline(self, number: int, key: str, line: Any, environments: Mapping[str, Mapping[str, Any]]) -> Baseline:
         try:
             rest = {name: value for name, value in line.items() if name != "check"}
             prompts = line["prompts"]
@@ -169,7 +164,7 @@ class _Reader:
                 prompts=tuple(prompts[i : i + _DIGEST] for i in range(0, len(prompts), _DIGEST)),
                 environment=environments[line["environment"]],
             )
-            intact = _checksum(rest) == line["check"] and len(baseline.prompts) == len(baseline.scores) > 0
+            intact = _checksum(key, rest) == line["check"] and len(baseline.prompts) == len(baseline.scores) > 0
         except (AttributeError, KeyError, TypeError, ValueError):
             intact = False
         if not intact:

@@ -90,8 +90,10 @@ def compare(result: CellResult, baseline: Baseline | None, thresholds: Threshold
     old, new = baseline.scores[:count], result.scores[:count]
     differences = [after - before for before, after in zip(old, new, strict=True)]
     before, after = 100 * sum(old) / count, 100 * sum(new) / count
-    p = sign_flip_p_value([round(each, 6) for each in differences])
-    shifted = p <= thresholds.significant and abs(after - before) >= thresholds.smallest_effect
+    p = sign_flip_p_value(differences)
+    # Rounded, since 82 - 77 percent is a little less than five in binary.
+    effect = round(abs(after - before), 9)
+    shifted = p <= thresholds.significant and effect >= thresholds.smallest_effect
     outcome = Outcome.PASSED
     if shifted:
         outcome = Outcome.REGRESSED if after < before else Outcome.IMPROVED

@@ -133,4 +133,6 @@ def load_tokenizer(
     # A file may carry its own truncation or padding, which would change prompts silently.
     backend.no_truncation()
     backend.no_padding()
+    # A special token spelled out in a text stays text, so that no corpus can end or begin a prompt.
+    backend.encode_special_tokens = True
     return FileTokenizer(backend, end_of_sequence=end_of_sequence, beginning_of_sequence=beginning_of_sequence)

@@ -145,8 +145,8 @@ def unknown_name(kind: str, given: object, valid: Sequence[object]) -> str:
     """One sentence for a name that does not exist: the nearest one, and all that do."""
     names = [str(each) for each in valid]
     near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    if not near and str(given).isdigit():
-        near = [min(names, key=lambda name: abs(int(name) - int(str(given))))] if all(map(str.isdigit, names)) else []
+    if not near and names and all(map(str.isdigit, [str(given), *names])):
+        near = [min(names, key=lambda name: abs(int(name) - int(str(given))))]
     hint = f" (did you mean {near[0]}?)" if near else ""
     return f"unknown {kind} {given}{hint}; there are {', '.join(names)}"
 
@@ -167,7 +167,7 @@ def load_zoo(name_or_path: str) -> Zoo:
         raise ZooError(f"{unknown_name('zoo', name_or_path, BUILT_IN)}, or the path of a .toml file")
     try:
         return _parsed(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, ZooError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ZooError) as error:
         raise ZooError(f"{path}: {error}") from None
 
 
@@ -178,11 +178,13 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
         if name not in given:
             raise ZooError(f"the field {name} is missing")
     for name in ("samples", "batch_tokens"):
-        if not isinstance(given[name], int) or given[name] < 1:
-            raise ZooError(f"{name} must be a whole number of at least 1, not {given[name]!r}")
+        _whole_number(name, given[name])
+    for name in ("tokens_to_generate", "smallest_length", "models", "sweeps"):
+        _table(name, given.get(name, {}))
     sweeps = {name: _sweep(name, sweep) for name, sweep in given["sweeps"].items()}
     for table in ("tokens_to_generate", "smallest_length"):
-        for task in given.get(table, {}):
+        for task, number in given.get(table, {}).items():
+            _whole_number(f"{table}.{task}", number)
             if task not in tasks():
                 raise ZooError(f"{table}: {unknown_name('task', task, list(tasks()))}")
     return Zoo(
@@ -199,7 +201,9 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
 
 def _card(name: str, given: Mapping[str, Any]) -> Card:
     where = f"models.{name}"
-    card = _dataclass(Card, {"name": name, **given}, where)
+    _table(where, given)
+    _only(given, [each.name for each in fields(Card) if each.name != "name"], where)
+    card = _dataclass(Card, {**given, "name": name}, where)
     if (card.path is None) == (card.hub is None):
         raise ZooError(f"{where} must have either path or hub")
     if card.hub is not None and card.revision is None:
@@ -211,17 +215,30 @@ def _card(name: str, given: Mapping[str, Any]) -> Card:
 
 def _sweep(name: str, given: Mapping[str, Any]) -> Sweep:
     where = f"sweeps.{name}"
+    _table(where, given)
+    for key, values in given.items():
+        if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
+            raise ZooError(f"{where}.{key} must be a list of different values, not {values!r}")
     sweep = _dataclass(Sweep, {key: tuple(values) for key, values in given.items()}, where)
     for task in sweep.tasks:
         if task not in tasks():
             raise ZooError(f"{where}: {unknown_name('task', task, list(tasks()))}")
     for depth in sweep.depths:
-        if depth is not None and not 0 <= depth <= 100:
-            raise ZooError(f"{where}: depths are percentages between 0 and 100, not {depth}")
+        if depth is not None and not (type(depth) is int and 0 <= depth <= 100):
+            raise ZooError(f"{where}: depths are whole percentages between 0 and 100, not {depth!r}")
     for length in sweep.lengths:
-        if length < 1:
-            raise ZooError(f"{where}: lengths are numbers of tokens, not {length}")
+        _whole_number(f"{where}.lengths: each", length)
     return sweep
+
+
+def _whole_number(where: str, given: object) -> None:
+    if type(given) is not int or given < 1:
+        raise ZooError(f"{where} must be a whole number of at least 1, not {given!r}")
+
+
+def _table(where: str, given: object) -> None:
+    if not isinstance(given, dict):
+        raise ZooError(f"{where} must be a table, not {given!r}")
 
 
 Record = TypeVar("Record")

@@ -1,0 +1,90 @@
+"""Whole runs of the suite in a process of their own, on a small zoo in a temporary folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+__all__ = ["REPOSITORY", "SmallZoo", "command", "environment", "run"]
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+_ZOO = """
+samples = 12
+batch_tokens = 2048
+tokens_to_generate = {{ niah_single_1 = 20, niah_single_2 = 20, essay-word-number = 20, repeat-word-number = 20 }}
+
+[sweeps.ruler]
+tasks = ["niah_single_1", "niah_single_2"]
+lengths = [192, 256]
+
+[sweeps.niah_position]
+tasks = ["essay-word-number", "repeat-word-number"]
+lengths = [256]
+depths = [0, 50]
+
+[sweeps.niah_format]
+tasks = ["essay-word-number"]
+lengths = [256]
+depths = [50]
+{models}
+"""
+
+_MODEL = """
+[models.{name}]
+family = "state-spaces"
+path = "{name}"
+tokenizer = "tokenizer.json"
+end_of_sequence = "<|endoftext|>"
+"""
+
+
+@dataclass(frozen=True)
+class SmallZoo:
+    """A zoo of copies of the trained pocket model, each in its own checkpoint directory."""
+
+    folder: Path
+
+    @classmethod
+    def make(cls, folder: Path, *models: str) -> SmallZoo:
+        """Writes the zoo's file, its checkpoints and its tokenizer."""
+        pocket = REPOSITORY / "zoo" / "pocket"
+        shutil.copy(pocket / "tokenizer.json", folder)
+        for name in models:
+            shutil.copytree(pocket / "m2a", folder / name)
+        cards = "".join(_MODEL.format(name=name) for name in models)
+        (folder / "small.toml").write_text(_ZOO.format(models=cards), encoding="utf-8")
+        return cls(folder)
+
+    @property
+    def file(self) -> Path:
+        return self.folder / "small.toml"
+
+    def snapshot(self, model: str) -> Path:
+        return self.folder / "snapshots" / "small" / f"{model}.json"
+
+    def run(self, *options: str, results: str = "results") -> subprocess.CompletedProcess[str]:
+        """Runs the model cases of the zoo."""
+        return run("-m", "gpu", f"--zoo={self.file}", f"--results={self.folder / results}", *options)
+
+
+def command(*options: str) -> list[str]:
+    """A command line of pytest that leaves no trace in the repository."""
+    return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
+
+
+def environment() -> dict[str, str]:
+    """The environment without what the surrounding pytest put there, and without accelerators."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    return {**kept, "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def run(*options: str) -> subprocess.CompletedProcess[str]:
+    """Runs pytest in the repository and waits for it."""
+    return subprocess.run(
+        command(*options), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300, check=False
+    )

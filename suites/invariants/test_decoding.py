@@ -1,0 +1,198 @@
+"""Greedy decoding of many prompts is each prompt's own, whatever it is batched with."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from models.decoding import NonFiniteLogits, batches, greedy
+from suites.invariants.tiny_models import random_ids, tiny
+
+VOCABULARY = 7
+END = 0
+
+Read = tuple[int, ...]
+
+
+@dataclass
+class Recitation:
+    """All that each row has read."""
+
+    rows: list[Read]
+    capacity: int
+
+    def select(self, rows: Tensor) -> Recitation:
+        return Recitation([self.rows[row] for row in rows.tolist()], self.capacity)
+
+
+@dataclass
+class Reciter:
+    """A decoder whose next token is a function of all that a row has read; None stands for `broken` logits."""
+
+    answer: Callable[[Read], int | None]
+    broken: float = torch.nan
+    prefills: list[torch.Size] = field(default_factory=list)
+    device = torch.device("cpu")
+
+    def empty_state(self, batch: int, capacity: int) -> Recitation:
+        return Recitation([()] * batch, capacity)
+
+    def prefill(self, ids: Tensor, lengths: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
+        self.prefills.append(ids.shape)
+        return self._read([tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)], state)
+
+    def step(self, ids: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
+        return self._read([(token,) for token in ids.tolist()], state)
+
+    def _read(self, new: Sequence[Read], state: Recitation) -> tuple[Tensor, Recitation]:
+        rows = [old + more for old, more in zip(state.rows, new, strict=True)]
+        assert max(map(len, rows)) <= state.capacity
+        logits = torch.zeros(len(rows), VOCABULARY)
+        for i, row in enumerate(rows):
+            token = self.answer(row)
+            logits[i, token or 0] = self.broken if token is None else 1.0
+        return logits, Recitation(rows, state.capacity)
+
+
+def scrambled(read: Read) -> int:
+    """A token that depends on every token read, and on their order."""
+    return zlib.crc32(bytes(read)) % VOCABULARY
+
+
+def alone(prompt: Sequence[int], tokens: int, end: int | None) -> list[int]:
+    """What greedy decoding is: one prompt, token by token."""
+    new: list[int] = []
+    while len(new) < tokens:
+        token = scrambled((*prompt, *new))
+        if token == end:
+            break
+        new.append(token)
+    return new
+
+
+prompts_of_any_length = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=20), max_size=9)
+ends = st.sampled_from([None, END])
+budgets = st.integers(1, 80)
+
+
+@given(prompts_of_any_length, st.integers(0, 12), ends, budgets)
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_each_prompt_is_continued_as_if_alone(prompts, tokens, end, budget):
+    """Whatever the batch, each prompt gets its own greedy tokens, none after the end and never too many."""
+    found = greedy(Reciter(scrambled), prompts, tokens_to_generate=tokens, end_of_sequence=end, batch_tokens=budget)
+    assert found == [alone(prompt, tokens, end) for prompt in prompts]
+    assert all(len(new) <= tokens and end not in new for new in found)
+
+
+@given(prompts_of_any_length, st.integers(0, 12), ends, budgets)
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_every_row_is_reported_once_when_it_is_final(prompts, tokens, end, budget):
+    """`finished` hears of every row exactly once, with the ids that are returned for it."""
+    heard: list[tuple[int, list[int]]] = []
+    found = greedy(
+        Reciter(scrambled),
+        prompts,
+        tokens_to_generate=tokens,
+        end_of_sequence=end,
+        batch_tokens=budget,
+        finished=lambda row, ids: heard.append((row, list(ids))),
+    )
+    assert sorted(heard) == list(enumerate(found))
+
+
+@given(prompts_of_any_length, budgets)
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_no_more_is_read_at_once_than_allowed(prompts, budget):
+    """The decoder never reads more tokens at once than `batch_tokens`, padding included, unless in a single row."""
+    decoder = Reciter(scrambled)
+    greedy(decoder, prompts, tokens_to_generate=1, end_of_sequence=None, batch_tokens=budget)
+    assert all(shape.numel() <= budget or shape[0] == 1 for shape in decoder.prefills)
+
+
+@given(st.lists(st.integers(1, 200), max_size=40), st.integers(1, 1000))
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_batches_cover_the_rows_within_the_budget(lengths, tokens):
+    """Every row is in exactly one batch, and a batch of several rows holds at most the budget with padding."""
+    made = list(batches(lengths, tokens))
+    assert sorted(row for batch in made for row in batch.rows) == list(range(len(lengths)))
+    for batch in made:
+        assert batch.longest == max(lengths[row] for row in batch.rows)
+        assert len(batch.rows) == 1 or batch.longest * len(batch.rows) <= tokens
+
+
+@given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 1000))
+@settings(deadline=None, derandomize=True, max_examples=50)
+def test_longest_batch_comes_first(lengths, tokens):
+    """Batches come in order of falling length, so that the most memory is needed at the start."""
+    longest = [batch.longest for batch in batches(lengths, tokens)]
+    assert longest == sorted(longest, reverse=True)
+
+
+def test_a_decoder_that_says_the_end_at_once_gives_nothing():
+    """A row whose first token is the end has an empty continuation, and the other rows go on."""
+    found = greedy(
+        Reciter(lambda read: END if read[0] == 1 else 5),
+        [[1, 1], [2], [1]],
+        tokens_to_generate=4,
+        end_of_sequence=END,
+        batch_tokens=100,
+    )
+    assert found == [[], [5, 5, 5, 5], []]
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf, -torch.inf])
+@given(
+    st.lists(st.integers(0, 9), min_size=1, max_size=VOCABULARY),
+    st.integers(0, VOCABULARY - 1),
+    st.integers(0, 5),
+    budgets,
+)
+@settings(deadline=None, derandomize=True, max_examples=40)
+def test_broken_logits_name_row_and_token(broken, more, row, token, budget):
+    """Logits that are not finite raise an error with the prompt's index and the number of tokens before them."""
+    prompts = [[i, *[1] * extra] for i, extra in enumerate(more)]
+    row %= len(prompts)
+
+    def answer(read: Read) -> int | None:
+        breaks = read[0] == row and len(read) == len(prompts[row]) + token
+        return None if breaks else scrambled(read)
+
+    with pytest.raises(NonFiniteLogits) as caught:
+        greedy(Reciter(answer, broken), prompts, tokens_to_generate=6, end_of_sequence=None, batch_tokens=budget)
+    assert (caught.value.row, caught.value.token) == (row, token)
+    assert f"example {row} " in str(caught.value)
+    assert f"token {token};" in str(caught.value)
+
+
+def test_broken_logits_after_the_last_token_are_never_computed():
+    """A decoder that would break on the token after the last wanted one gives its answer."""
+    prompt, tokens = [3, 1], 4
+
+    def answer(read: Read) -> int | None:
+        return 5 if len(read) < len(prompt) + tokens else None
+
+    found = greedy(Reciter(answer), [prompt], tokens_to_generate=tokens, end_of_sequence=None, batch_tokens=10)
+    assert found == [[5] * tokens]
+
+
+@pytest.mark.parametrize("budget", [1, 40, 100, 1000])
+@pytest.mark.parametrize("kind", ["mamba2", "hybrid", "transformer"])
+def test_models_give_the_same_in_any_batches(kind, budget):
+    """Real models continue prompts of unequal lengths with the same tokens whatever the size of a batch."""
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 40, 1, 17, 40, 66)]
+
+    def continued(chosen: list[list[int]], end: int | None) -> list[list[int]]:
+        return greedy(tiny(kind), chosen, tokens_to_generate=64, end_of_sequence=end, batch_tokens=budget)
+
+    unended = [continued([prompt], None)[0] for prompt in prompts]
+    # A token that some rows meet and others do not: rows leave their batch at different times.
+    end = next(token for token in unended[0] if any(token not in new for new in unended))
+    found = continued(prompts, end)
+    assert found == [new[: new.index(end)] if end in new else new for new in unended]

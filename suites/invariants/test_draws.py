@@ -1,0 +1,238 @@
+"""Draws: addressed by a path alone, independent of each other, and uniform."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from itertools import permutations
+
+import pytest
+import scipy.stats
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from generators.draws import EVALUATION, TRAINING, Draw
+
+quick = settings(deadline=None, derandomize=True, max_examples=60)
+
+# Parts that look alike once joined or printed, among others.
+parts = st.one_of(
+    st.sampled_from(["a", "b", "1", 1, "a', 'b", "", 0, "0", EVALUATION, TRAINING]), st.integers(), st.text(max_size=5)
+)
+paths = st.lists(parts, min_size=1, max_size=4).map(tuple)
+fixed_paths = pytest.mark.parametrize("path", [(EVALUATION, "niah_single_1", 1024), (TRAINING, "uniform", 7)], ids=str)
+RUNS = 6000
+# Some twenty tests of uniformity share this error rate; at 0.001 each, one in fifty sets of paths fails by chance.
+CHANCE = 1e-6
+FIRST_VERSION = [
+    2743849300608874926,
+    129,
+    0.31100760236658087,
+    "e",
+    [13, 30, 2, 34, 5],
+    "6830462",
+    "1b511ba9-2fc6-489a-900e-224978cba2c7",
+]
+FIRST_VERSION_BELOW = [11262599665893628486, 689]
+
+
+def _some(draw: Draw) -> list[object]:
+    """Draws of every kind."""
+    return [
+        draw.bits(64),
+        draw.below(1000),
+        draw.fraction(),
+        draw.choice("abcdefgh"),
+        draw.sample(range(50), 5),
+        draw.digits(7),
+        draw.uuid(),
+    ]
+
+
+@quick
+@given(paths)
+def test_the_same_path_gives_the_same_draws(path):
+    """Two streams of one path give the same draws, of every kind."""
+    assert _some(Draw(*path)) == _some(Draw(*path))
+
+
+def test_draws_are_those_of_the_first_version():
+    """Draws of fixed paths never change: every accepted snapshot rests on them."""
+    draw = Draw(EVALUATION, "niah_single_1", 1024, 17)
+    assert _some(draw) == FIRST_VERSION
+    assert _some(draw.stream("needles", 0))[:2] == FIRST_VERSION_BELOW
+
+
+@quick
+@given(paths, paths)
+def test_different_paths_give_different_draws(one, other):
+    """Paths that differ in any part, if only in its type, give different draws."""
+    assume(one != other)
+    assert Draw(*one).bits(512) != Draw(*other).bits(512)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [(("a", 1), ("a", "1")), (("a", "b"), ("a, b",)), (("a", "b"), ("a', 'b",)), (("ab",), ("a", "b"))],
+)
+def test_paths_that_look_alike_differ(one, other):
+    """Paths that differ only in types or in where their parts end give different draws."""
+    assert Draw(*one).bits(512) != Draw(*other).bits(512)
+
+
+@quick
+@given(paths, paths)
+def test_namespaces_never_meet(one, other):
+    """No stream of the evaluation is a stream of the training."""
+    assert Draw(EVALUATION, *one).bits(512) != Draw(TRAINING, *other).bits(512)
+
+
+@quick
+@given(paths, paths)
+def test_a_stream_is_its_path(first, rest):
+    """A stream below another is the stream of the two paths joined, however much was drawn before."""
+    parent = Draw(*first)
+    _some(parent)
+    stream = parent.stream(*rest)
+    assert stream.path == first + rest
+    assert _some(stream) == _some(Draw(*first, *rest))
+
+
+@quick
+@given(paths, paths, st.integers(1, 5))
+def test_streams_do_not_move_each_other(path, other, used):
+    """What a stream gives does not depend on the use of streams above, below or beside it."""
+    undisturbed, draw = Draw(*path), Draw(*path)
+    expected = [undisturbed.bits(64) for _ in range(3)]
+    given_draws = []
+    for _ in range(3):
+        for i in range(used):
+            _some(draw.stream(*other, i))
+            _some(Draw(*other))
+            _some(Draw(*path))
+        given_draws.append(draw.bits(64))
+    assert given_draws == expected
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
+def test_examples_do_not_depend_on_order(order):
+    """An example's draws are the same in whatever order examples are made."""
+    made = {index: _some(Draw(EVALUATION, "niah_single_1", 1024, index)) for index in order}
+    assert made == {index: _some(Draw(EVALUATION, "niah_single_1", 1024, index)) for index in range(3)}
+    assert len({str(each) for each in made.values()}) == 3
+
+
+@quick
+@given(paths, st.one_of(st.integers(1, 20), st.integers(1, 10**100)))
+def test_below_is_in_range(path, limit):
+    """A number below a limit is a whole number in [0, limit)."""
+    number = Draw(*path).below(limit)
+    assert isinstance(number, int)
+    assert 0 <= number < limit
+
+
+@fixed_paths
+@pytest.mark.parametrize("limit", [2, 3, 10, 40])
+def test_below_is_uniform(path, limit):
+    """Every number below the limit is as likely, and so is every pair of successive ones."""
+    draw = Draw(*path)
+    numbers = [draw.below(limit) for _ in range(RUNS)]
+    counts = Counter(numbers)
+    assert scipy.stats.chisquare([counts[i] for i in range(limit)]).pvalue > CHANCE
+    if limit <= 10:
+        pairs = Counter(zip(numbers[::2], numbers[1::2], strict=True))
+        assert scipy.stats.chisquare([pairs[i, j] for i in range(limit) for j in range(limit)]).pvalue > CHANCE
+
+
+def test_first_draws_of_successive_streams_are_uniform():
+    """The first draws of examples that follow each other are as uniform as those of one stream."""
+    counts = Counter(Draw(EVALUATION, "niah_single_1", index).below(20) for index in range(RUNS))
+    assert scipy.stats.chisquare([counts[i] for i in range(20)]).pvalue > CHANCE
+
+
+@fixed_paths
+def test_fractions_are_uniform(path):
+    """Fractions lie in [0, 1) and spread over it evenly."""
+    draw = Draw(*path)
+    fractions = [draw.fraction() for _ in range(RUNS)]
+    assert all(0 <= each < 1 for each in fractions)
+    assert scipy.stats.kstest(fractions, "uniform").pvalue > CHANCE
+
+
+@fixed_paths
+def test_samples_are_uniform(path):
+    """Every item is as likely at every place of a sample."""
+    draw = Draw(*path)
+    samples = [tuple(draw.sample("abcde", 2)) for _ in range(RUNS)]
+    counts = Counter(samples)
+    assert scipy.stats.chisquare([counts[pair] for pair in permutations("abcde", 2)]).pvalue > CHANCE
+
+
+@quick
+@given(paths, st.lists(st.integers(), unique=True, max_size=30), st.data())
+def test_samples_are_without_replacement(path, items, data):
+    """A sample holds as many items as asked, none twice, and leaves the items as they were."""
+    count = data.draw(st.integers(0, len(items)))
+    before = list(items)
+    sample = Draw(*path).sample(items, count)
+    assert len(sample) == len(set(sample)) == count
+    assert set(sample) <= set(items)
+    assert items == before
+
+
+@quick
+@given(paths, st.lists(st.integers(), max_size=5), st.integers(1, 3))
+def test_samples_cannot_be_larger_than_what_there_is(path, items, more):
+    """Asking for more items than there are is refused with both numbers."""
+    with pytest.raises(ValueError, match=f"{len(items) + more} of {len(items)}"):
+        Draw(*path).sample(items, len(items) + more)
+
+
+@quick
+@given(paths, st.lists(st.text(), min_size=1))
+def test_a_choice_is_one_of_the_items(path, items):
+    """A choice is one of the items."""
+    assert Draw(*path).choice(items) in items
+
+
+@quick
+@given(paths, st.integers(1, 60))
+def test_digits(path, count):
+    """A number of n digits has exactly n, and the first is not zero."""
+    digits = Draw(*path).digits(count)
+    assert len(digits) == count
+    assert digits.isascii()
+    assert digits.isdigit()
+    assert digits[0] != "0"
+
+
+@quick
+@given(paths)
+def test_uuids(path):
+    """A UUID is of version 4 and written the usual way."""
+    text = Draw(*path).uuid()
+    parsed = uuid.UUID(text)
+    assert str(parsed) == text
+    assert parsed.version == 4
+    assert parsed.variant == uuid.RFC_4122
+
+
+@quick
+@given(paths, st.integers(1, 512))
+def test_bits_are_in_range(path, count):
+    """A draw of n bits has at most n."""
+    assert Draw(*path).bits(count).bit_length() <= count
+
+
+@pytest.mark.parametrize("count", [-1, 0, 513])
+def test_impossible_bits_are_refused(count):
+    """No draw has fewer than one or more than 512 bits."""
+    with pytest.raises(ValueError, match=f"cannot draw {count} bits"):
+        Draw("a").bits(count)
+
+
+@pytest.mark.parametrize("limit", [0, -3])
+def test_impossible_limits_are_refused(limit):
+    """There is no number below a limit under one."""
+    with pytest.raises(ValueError, match=f"below {limit};"):
+        Draw("a").below(limit)

@@ -1,0 +1,143 @@
+"""Which cells a command line selects, and how wrong ones are refused."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.devices import chosen_device, device_of_worker
+from fixtures.scheduling import scope_of
+from suites.invariants.runs import REPOSITORY, environment, run
+from zoo.cards import load_zoo
+
+POSITION = "suites/evaluation/test_niah_position.py::test_niah_position"
+FORMAT = "suites/evaluation/test_niah_format.py::test_niah_format"
+RULER = "suites/evaluation/test_ruler.py::test_ruler"
+
+
+def _collected(*options: str) -> set[str]:
+    done = run("--collect-only", "-q", "--zoo=pocket", *options)
+    return {line for line in done.stdout.splitlines() if "::" in line}
+
+
+def _cases(wanted) -> set[str]:
+    zoo = load_zoo("pocket")
+    suites = {"ruler": RULER, "niah_position": POSITION, "niah_format": FORMAT}
+    return {f"{suites[sweep]}[{cell}]" for sweep in zoo.sweeps for cell in zoo.cells(sweep) if wanted(cell)}
+
+
+def test_niah_by_name_selects_every_needle_cell():
+    """`-m gpu -k niah` runs the needle tasks and both ablations."""
+    assert _collected("-m", "gpu", "-k", "niah") == _cases(lambda cell: True)
+
+
+def test_a_cell_mark_selects_exactly():
+    """`cell(model=..., length=...)` in a mark expression selects the cells with both."""
+    assert _collected("-m", "gpu and cell(model='m2a', length=1024)") == _cases(
+        lambda cell: cell.model == "m2a" and cell.length == 1024
+    )
+
+
+def test_filters_select_exactly():
+    """The options select the cells that match them all."""
+    assert _collected("-m", "gpu", "--models", "m2a", "--lengths", "1024", "--depths", "50") == _cases(
+        lambda cell: (cell.model, cell.length, cell.depth) == ("m2a", 1024, 50)
+    )
+    assert _collected(
+        "--tasks", "niah_single_1,essay-word-uuid", "--lengths=256", "--lengths=512", "-m", "gpu"
+    ) == _cases(lambda cell: cell.task in ("niah_single_1", "essay-word-uuid") and cell.length in (256, 512))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--models=m2b"], "--models: unknown model m2b (did you mean m2a?); there are m2a"),
+        (["--tasks=niah_singel_1"], "--tasks: unknown task niah_singel_1 (did you mean niah_single_1?); there are"),
+        (["--lengths=1000"], "--lengths: unknown length 1000 (did you mean 1024?); there are 256, 512, 1024"),
+        (["--depths=55"], "--depths: unknown depth 55 (did you mean 50?); there are 0, 20, 40"),
+        (["--zoo=poket"], "--zoo: unknown zoo poket (did you mean pocket?); there are paper, pocket"),
+        (["--zoo=missing.toml"], "--zoo: no zoo file at"),
+        (["--device=gpu"], "--device: unknown device gpu; there are auto, cpu, cuda and cuda:N"),
+        (["--device=cuda"], "--device cuda: no CUDA device is visible here; use --device cpu"),
+        (["--samples=0"], "--samples must be at least 1, not 0"),
+        (["--batch-tokens=-5"], "--batch-tokens must be at least 1, not -5"),
+    ],
+)
+def test_wrong_options_are_refused_with_what_would_be_right(options, message):
+    """A wrong option ends the run at once with one clear error."""
+    done = run("-m", "gpu", *options)
+    output = " ".join((done.stdout + done.stderr).split())
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_the_options_have_help():
+    """`pytest --help` lists every option of longwatch under its name."""
+    text = run("--help").stdout
+    section = text.partition("\nlongwatch:\n")[2].partition("\n\n")[0]
+    for name in ("zoo", "device", "models", "tasks", "lengths", "depths", "samples", "batch-tokens", "results"):
+        assert f"--{name}" in section
+
+
+def test_collecting_a_full_matrix_imports_no_torch(tmp_path: Path):
+    """Eight models by thirteen tasks by five lengths and the ablations are collected without torch."""
+    tasks = [f"{haystack}-word-{value}" for haystack in ("repeat", "essay", "needles") for value in ("word", "number")]
+    tasks += [f"niah_single_{i}" for i in (1, 2, 3)] + [f"niah_multikey_{i}" for i in (1, 2, 3)] + ["niah_multivalue"]
+    ablations = '["essay-word-number", "essay-word-uuid", "repeat-word-number"]'
+    cards = "".join(
+        f'[models.model{i}]\nfamily = "state-spaces"\npath = "nowhere"\ntokenizer = "nothing.json"\n' for i in range(8)
+    )
+    (tmp_path / "full.toml").write_text(
+        f"samples = 250\nbatch_tokens = 1\n[sweeps.ruler]\ntasks = {tasks}\nlengths = [1024, 2048, 4096, 8192, 16384]\n"
+        f"[sweeps.niah_position]\ntasks = {ablations}\nlengths = [2048, 4096]\ndepths = [0, 20, 40, 50, 60, 80, 100]\n"
+        f"[sweeps.niah_format]\ntasks = {ablations}\nlengths = [1024, 2048, 4096]\ndepths = [0, 50, 100]\n{cards}",
+        encoding="utf-8",
+    )
+    program = (
+        "import sys, pytest\n"
+        f"zoo = '--zoo={tmp_path / 'full.toml'}'\n"
+        "status = pytest.main(['--collect-only', '-q', '-m', 'gpu', zoo, 'suites/evaluation'])\n"
+        "print('imported', 'torch' in sys.modules)\n"
+        "sys.exit(status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+    assert f"{8 * (13 * 5 + 3 * 2 * 7 + 3 * 3 * 3)} tests collected" in done.stdout
+    assert "imported False" in done.stdout
+
+
+def test_a_device_is_chosen_by_what_is_visible():
+    """By default the first accelerator is taken, else the processor; a device that is not there is refused."""
+    assert chosen_device("auto", []) == "cpu"
+    assert chosen_device("auto", ["3", "5"]) == "cuda:0"
+    assert chosen_device("cpu", ["3"]) == "cpu"
+    assert chosen_device("cuda:1", ["3", "5"]) == "cuda:1"
+    with pytest.raises(pytest.UsageError, match="1 CUDA device"):
+        chosen_device("cuda:1", ["3"])
+    with pytest.raises(pytest.UsageError, match="unknown device"):
+        chosen_device("cuda:", ["3"])
+
+
+def test_workers_share_the_visible_devices_evenly():
+    """Each worker gets one of the caller's devices, by its name in CUDA_VISIBLE_DEVICES."""
+    assert [device_of_worker(i, "cuda:0", ["3", "5"]) for i in range(4)] == ["3", "5", "3", "5"]
+    assert device_of_worker(0, "cuda:1", ["3", "5"]) == "5"
+    assert device_of_worker(1, "cpu", []) is None
+
+
+def test_cells_of_a_model_stay_on_one_worker():
+    """The scope of a case is its model, the longest name that fits; shards split a model by cell."""
+    models = ["sl", "sl-it"]
+    assert scope_of(f"{RULER}[sl-niah_single_1-256]", models, 1) == "sl/0"
+    assert scope_of(f"{RULER}[sl-it-niah_single_1-256]", models, 1) == "sl-it/0"
+    assert scope_of("suites/invariants/test_draws.py::test_x[sl-1]", models, 1) == "suites/invariants/test_draws.py"
+    shared = "[sl-essay-word-number-1024-d50]"
+    assert scope_of(POSITION + shared, models, 4) == scope_of(FORMAT + shared, models, 4)
+    shards = {scope_of(f"{RULER}[sl-niah_single_1-{length}]", models, 2) for length in range(100)}
+    assert shards == {"sl/0", "sl/1"}
