@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["REPOSITORY", "SmallZoo", "command", "environment", "run"]
+__all__ = ["FULL_CASES", "REPOSITORY", "SmallZoo", "command", "environment", "run", "write_full_zoo"]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -72,6 +72,29 @@ class SmallZoo:
         return run("-m", "gpu", f"--zoo={self.file}", f"--results={self.folder / results}", *options)
 
 
+# Eight models by thirteen tasks by five lengths, and the paper's two ablations.
+FULL_CASES = 8 * (13 * 5 + 3 * 2 * 7 + 3 * 3 * 3)
+
+
+def write_full_zoo(folder: Path) -> Path:
+    """Writes a zoo of the paper's size, without checkpoints: enough to collect its cases."""
+    names = [f"{haystack}-word-{value}" for haystack in ("repeat", "essay", "needles") for value in ("word", "number")]
+    names += ["niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2"]
+    names += ["niah_multikey_3", "niah_multivalue"]
+    ablations = '["essay-word-number", "essay-word-uuid", "repeat-word-number"]'
+    cards = "".join(
+        f'[models.model{i}]\nfamily = "state-spaces"\npath = "nowhere"\ntokenizer = "nothing.json"\n' for i in range(8)
+    )
+    path = folder / "full.toml"
+    path.write_text(
+        f"samples = 250\nbatch_tokens = 1\n[sweeps.ruler]\ntasks = {names}\nlengths = [1024, 2048, 4096, 8192, 16384]\n"
+        f"[sweeps.niah_position]\ntasks = {ablations}\nlengths = [2048, 4096]\ndepths = [0, 20, 40, 50, 60, 80, 100]\n"
+        f"[sweeps.niah_format]\ntasks = {ablations}\nlengths = [1024, 2048, 4096]\ndepths = [0, 50, 100]\n{cards}",
+        encoding="utf-8",
+    )
+    return path
+
+
 def command(*options: str) -> list[str]:
     """A command line of pytest that leaves no trace in the repository."""
     return [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", *options]
@@ -80,7 +103,7 @@ def command(*options: str) -> list[str]:
 def environment() -> dict[str, str]:
     """The environment without what the surrounding pytest put there, and without accelerators."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    return {**kept, "CUDA_VISIBLE_DEVICES": "", "PYTHONDONTWRITEBYTECODE": "1"}
+    return {**kept, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:

@@ -171,12 +171,13 @@ def test_broken_logits_name_row_and_token(broken, more, row, token, budget):
     assert f"token {token};" in str(caught.value)
 
 
-def test_broken_logits_after_the_last_token_are_never_computed():
-    """A decoder that would break on the token after the last wanted one gives its answer."""
+def test_nothing_is_computed_after_the_last_token():
+    """A decoder is never asked for the token after the last wanted one."""
     prompt, tokens = [3, 1], 4
 
-    def answer(read: Read) -> int | None:
-        return 5 if len(read) < len(prompt) + tokens else None
+    def answer(read: Read) -> int:
+        assert len(read) < len(prompt) + tokens
+        return 5
 
     found = greedy(Reciter(answer), [prompt], tokens_to_generate=tokens, end_of_sequence=None, batch_tokens=10)
     assert found == [[5] * tokens]

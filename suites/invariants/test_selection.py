@@ -10,7 +10,7 @@ import pytest
 
 from fixtures.devices import chosen_device, device_of_worker
 from fixtures.scheduling import scope_of
-from suites.invariants.runs import REPOSITORY, environment, run
+from suites.invariants.runs import FULL_CASES, REPOSITORY, environment, run, write_full_zoo
 from zoo.cards import load_zoo
 
 POSITION = "suites/evaluation/test_niah_position.py::test_niah_position"
@@ -85,22 +85,10 @@ def test_the_options_have_help():
 
 def test_collecting_a_full_matrix_imports_no_torch(tmp_path: Path):
     """Eight models by thirteen tasks by five lengths and the ablations are collected without torch."""
-    tasks = [f"{haystack}-word-{value}" for haystack in ("repeat", "essay", "needles") for value in ("word", "number")]
-    tasks += [f"niah_single_{i}" for i in (1, 2, 3)] + [f"niah_multikey_{i}" for i in (1, 2, 3)] + ["niah_multivalue"]
-    ablations = '["essay-word-number", "essay-word-uuid", "repeat-word-number"]'
-    cards = "".join(
-        f'[models.model{i}]\nfamily = "state-spaces"\npath = "nowhere"\ntokenizer = "nothing.json"\n' for i in range(8)
-    )
-    (tmp_path / "full.toml").write_text(
-        f"samples = 250\nbatch_tokens = 1\n[sweeps.ruler]\ntasks = {tasks}\nlengths = [1024, 2048, 4096, 8192, 16384]\n"
-        f"[sweeps.niah_position]\ntasks = {ablations}\nlengths = [2048, 4096]\ndepths = [0, 20, 40, 50, 60, 80, 100]\n"
-        f"[sweeps.niah_format]\ntasks = {ablations}\nlengths = [1024, 2048, 4096]\ndepths = [0, 50, 100]\n{cards}",
-        encoding="utf-8",
-    )
+    zoo = write_full_zoo(tmp_path)
     program = (
         "import sys, pytest\n"
-        f"zoo = '--zoo={tmp_path / 'full.toml'}'\n"
-        "status = pytest.main(['--collect-only', '-q', '-m', 'gpu', zoo, 'suites/evaluation'])\n"
+        f"status = pytest.main(['--collect-only', '-q', '-m', 'gpu', '--zoo={zoo}', 'suites/evaluation'])\n"
         "print('imported', 'torch' in sys.modules)\n"
         "sys.exit(status)"
     )
@@ -108,7 +96,7 @@ def test_collecting_a_full_matrix_imports_no_torch(tmp_path: Path):
         [sys.executable, "-c", program], cwd=REPOSITORY, env=environment(), capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stdout
-    assert f"{8 * (13 * 5 + 3 * 2 * 7 + 3 * 3 * 3)} tests collected" in done.stdout
+    assert f"{FULL_CASES} tests collected" in done.stdout
     assert "imported False" in done.stdout
 
 

@@ -199,10 +199,7 @@ def forgetful(made: StateSpacesModel, *, in_steps: bool) -> Callable[[Tensor, Te
 @pytest.mark.parametrize("in_steps", [False, True])
 @pytest.mark.parametrize("kind", ["hybrid", "hybrid-attention-last", "hybrid-grouped", "hybrid-interleaved"])
 def test_a_history_of_convolved_values_would_be_caught(kind, in_steps, monkeypatch):
-    """Attention that remembers its convolution's outputs instead of inputs fails the comparison of steps with forward.
-
-    mamba-ssm's decoder did so in prefills (state-spaces/mamba, pull request 1027).
-    """
+    """Attention that remembers its convolution's outputs, not its inputs, fails the step-against-forward check."""
     made, ids = tiny(kind), random_ids(2, 20, seed=5)
     assert cached_difference(made, ids, 5) < TOLERANCE
     monkeypatch.setattr(models.state_spaces, "last_inputs", forgetful(made, in_steps=in_steps))
