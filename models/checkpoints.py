@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.state_spaces import ConfigurationError, StateSpacesConfiguration, StateSpacesModel
+from models.state_spaces import StateSpacesModel
+from models.state_spaces_configuration import ConfigurationError, StateSpacesConfiguration
 
 __all__ = [
     "CheckpointError",
@@ -96,12 +97,12 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
             f"{path} is damaged, or holds more than tensors and was refused: a pickle can run any code. "
             "Save the weights alone, or as safetensors."
         ) from None
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(f"{path} is not a readable PyTorch file: {reason}") from error
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{path} must hold a dictionary of tensors, not {type(loaded).__name__}")
-    others = [str(key) for key, value in loaded.items() if not isinstance(value, Tensor)]
+    others = [key for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
     if others:
         raise CheckpointError(f"{path} holds values that are no tensors: {_listed(others)}")
     return loaded
@@ -165,7 +166,8 @@ def _check(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, 
         raise CheckpointError(f"the tensors of {weights_file(directory)} do not make the model: " + "; ".join(problems))
 
 
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED_AT_MOST])
+def _listed(names: Sequence[object]) -> str:
+    # A name may hold anything; the message stays one line.
+    shown = ", ".join(" ".join(str(name).split()) for name in names[:_NAMED_AT_MOST])
     rest = len(names) - _NAMED_AT_MOST
     return shown if rest <= 0 else f"{shown} and {rest} more"

@@ -6,10 +6,8 @@ tensors are loaded without renaming. What a model is made of is read from its `c
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self, TypeVar, cast
+from dataclasses import dataclass, replace
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,129 +15,9 @@ from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
 from models.state_space_duality import ssd_chunked, ssd_step
+from models.state_spaces_configuration import AttentionConfiguration, Mamba2Configuration, StateSpacesConfiguration
 
-__all__ = [
-    "AttentionConfiguration",
-    "ConfigurationError",
-    "Mamba2Configuration",
-    "StateSpacesConfiguration",
-    "StateSpacesModel",
-    "StateSpacesState",
-]
-
-
-class ConfigurationError(ValueError):
-    """A configuration with a field that is unknown or has no meaning here."""
-
-
-Configuration = TypeVar("Configuration")
-
-
-def _from_fields(cls: type[Configuration], where: str, given: Mapping[str, Any]) -> Configuration:
-    known = [each.name for each in fields(cls)]  # type: ignore[arg-type]
-    for name in given:
-        if name not in known:
-            raise ConfigurationError(f"unknown field {name!r} in {where}; known are {', '.join(known)}")
-    return cls(**given)
-
-
-@dataclass(frozen=True)
-class Mamba2Configuration:
-    """The fields of `ssm_cfg`; the ones that only matter for initialization or kernels are unused."""
-
-    layer: str = "Mamba1"  # mamba-ssm's default
-    d_state: int = 128
-    d_conv: int = 4
-    conv_init: float | None = None
-    expand: int = 2
-    headdim: int = 64
-    d_ssm: int | None = None
-    ngroups: int = 1
-    A_init_range: tuple[float, float] = (1, 16)
-    D_has_hdim: bool = False
-    rmsnorm: bool = True
-    norm_before_gate: bool = False
-    dt_min: float = 0.001
-    dt_max: float = 0.1
-    dt_init_floor: float = 1e-4
-    dt_limit: tuple[float, float] = (0.0, math.inf)
-    bias: bool = False
-    conv_bias: bool = True
-    chunk_size: int = 256
-    use_mem_eff_path: bool = True
-
-
-@dataclass(frozen=True)
-class AttentionConfiguration:
-    """The fields of `attn_cfg`."""
-
-    num_heads: int
-    num_heads_kv: int | None = None
-    head_dim: int | None = None
-    mlp_dim: int = 0
-    qkv_proj_bias: bool = True
-    out_proj_bias: bool = True
-    softmax_scale: float | None = None
-    causal: bool = False
-    d_conv: int = 0
-    rotary_emb_dim: int = 0
-    rotary_emb_base: float = 10000.0
-    rotary_emb_interleaved: bool = False
-
-
-@dataclass(frozen=True)
-class StateSpacesConfiguration:
-    """The fields of a published `config.json`."""
-
-    d_model: int = 2560
-    d_intermediate: int = 0
-    n_layer: int = 64
-    vocab_size: int = 50277
-    ssm_cfg: Mapping[str, Any] = field(default_factory=dict)
-    attn_layer_idx: tuple[int, ...] = ()
-    attn_cfg: Mapping[str, Any] = field(default_factory=dict)
-    rms_norm: bool = True
-    residual_in_fp32: bool = True
-    fused_add_norm: bool = True
-    pad_vocab_size_multiple: int = 8
-    tie_embeddings: bool = True
-
-    @classmethod
-    def from_json(cls, given: Mapping[str, Any]) -> Self:
-        """Reads the parsed `config.json`.
-
-        Raises:
-            ConfigurationError: A field is unknown, or describes a layer this family does not have.
-        """
-        configuration = _from_fields(cls, "config.json", given)
-        attention_layers = set(configuration.attn_layer_idx)
-        if not attention_layers <= set(range(configuration.n_layer)):
-            raise ConfigurationError(
-                f"attn_layer_idx names layers outside 0-{configuration.n_layer - 1}: {sorted(attention_layers)}"
-            )
-        if len(attention_layers) < configuration.n_layer and configuration.mamba2.layer != "Mamba2":
-            raise ConfigurationError(
-                f"ssm_cfg.layer is {configuration.mamba2.layer!r} (mamba-ssm's default where it is missing); "
-                "only 'Mamba2' is supported"
-            )
-        if attention_layers and not configuration.attention.causal:
-            raise ConfigurationError("attn_cfg.causal must be true for a language model")
-        return configuration
-
-    @property
-    def mamba2(self) -> Mamba2Configuration:
-        return _from_fields(Mamba2Configuration, "ssm_cfg of config.json", self.ssm_cfg)
-
-    @property
-    def attention(self) -> AttentionConfiguration:
-        if "num_heads" not in self.attn_cfg:
-            raise ConfigurationError("attn_cfg of config.json lacks num_heads, and attn_layer_idx names layers")
-        return _from_fields(AttentionConfiguration, "attn_cfg of config.json", self.attn_cfg)
-
-    @property
-    def padded_vocabulary(self) -> int:
-        """Rows of the embedding."""
-        return -(-self.vocab_size // self.pad_vocab_size_multiple) * self.pad_vocab_size_multiple
+__all__ = ["StateSpacesModel", "StateSpacesState"]
 
 
 @dataclass
@@ -327,11 +205,12 @@ class Attention(nn.Module):
             if keys.shape[2]:
                 keys[:, :, :time], values[:, :, :time] = k, v
         else:
-            slots = positions[:, None, :, None].expand(-1, self.heads_kv, -1, self.head_dim)
-            # A slot after a row's position may hold padding; no query of that row sees it.
-            seen = int(positions.max()) + 1
-            k = keys.scatter_(2, slots, k)[:, :, :seen]
-            v = values.scatter_(2, slots, v)[:, :, :seen]
+            # Only real tokens are kept: padding may reach beyond the room there is.
+            rows, steps = (torch.arange(time, device=u.device) < span.lengths[:, None]).nonzero(as_tuple=True)
+            slots = positions[rows, steps]
+            keys[rows, :, slots], values[rows, :, slots] = k[rows, :, steps], v[rows, :, steps]
+            seen = int((span.positions + span.lengths).max())
+            k, v = keys[:, :, :seen], values[:, :, :seen]
         visible = None
         if not span.fresh or span.last_only:
             visible = torch.arange(k.shape[2], device=u.device) <= asking[:, None, :, None]

@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
     train.add_argument("--run", type=Path, help="folder of the run's state and log (default: training-runs/NAME)")
     train.add_argument("--out", type=Path, help="folder of the finished checkpoint (default: zoo/pocket/NAME)")
+    train.add_argument("--samples", type=int, default=40, help="examples a task and length of the closing check")
     given = parser.parse_args(arguments)
     try:
         _train(given)
@@ -70,7 +71,9 @@ def _train(given: argparse.Namespace) -> None:
     console.print(f"checkpoint: {out}")
     budgets = load_zoo("pocket")
     for task in _CHECKED:
-        scores = {length: trainer.evaluate(task, length, 40, budgets.budget(task)) for length in (256, 512, 1024)}
+        scores = {
+            length: trainer.evaluate(task, length, given.samples, budgets.budget(task)) for length in (256, 512, 1024)
+        }
         console.print(f"{task}: " + ", ".join(f"{score:.1f} at {length}" for length, score in scores.items()))
 
 

@@ -15,13 +15,12 @@ from torch import Tensor
 import models.state_spaces
 from models.causal_convolution import causal_convolution, last_inputs
 from models.decoding import greedy
-from models.state_spaces import (
+from models.state_spaces import StateSpacesModel, StateSpacesState
+from models.state_spaces_configuration import (
     AttentionConfiguration,
     ConfigurationError,
     Mamba2Configuration,
     StateSpacesConfiguration,
-    StateSpacesModel,
-    StateSpacesState,
 )
 from suites.invariants.tiny_models import (
     CONFIGURATIONS,

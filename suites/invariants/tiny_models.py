@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.state_spaces import StateSpacesConfiguration, StateSpacesModel
+from models.state_spaces import StateSpacesModel
+from models.state_spaces_configuration import StateSpacesConfiguration
 from zoo.training.initialization import initialize
 
 __all__ = [

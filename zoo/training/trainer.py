@@ -19,7 +19,8 @@ from generators.examples import ExampleSource
 from generators.tasks import tasks
 from generators.tokenization import Tokenizer
 from models.decoding import greedy
-from models.state_spaces import StateSpacesConfiguration, StateSpacesModel
+from models.state_spaces import StateSpacesModel
+from models.state_spaces_configuration import StateSpacesConfiguration
 from zoo.training.initialization import initialize
 from zoo.training.recipes import Recipe
 from zoo.training.texts import TrainingTexts
@@ -137,13 +138,15 @@ class Trainer:
         padding = targets == _PADDING
         losses = functional.cross_entropy(logits, targets.masked_fill(padding, 0), reduction="none")
         losses = losses.masked_fill(padding, 0.0)
-        on_answers = (losses * answers).sum() / answers.sum()
+        # A small batch of short contexts may hold no answer at all.
+        answer_tokens = answers.sum().clamp(min=1)
+        on_answers = (losses * answers).sum() / answer_tokens
         everywhere = losses.sum() / (~padding).sum()
         self._optimizer.zero_grad(set_to_none=True)
         (on_answers + self.recipe.text_weight * everywhere).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self._optimizer.step()
-        right = ((logits.argmax(-1) == targets) & answers).sum() / answers.sum()
+        right = ((logits.argmax(-1) == targets) & answers).sum() / answer_tokens
         return on_answers.item(), right.item()
 
     def _learning_rate(self) -> float:
