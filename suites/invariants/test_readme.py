@@ -1,0 +1,29 @@
+"""The README shows what was measured."""
+
+from __future__ import annotations
+
+import pytest
+
+from drift.markdown import length_by_depth, task_by_length
+from drift.paired import sign_flip_p_value
+from drift.snapshots import SnapshotFile
+from suites.invariants.runs import REPOSITORY
+
+BASELINES = SnapshotFile(REPOSITORY / "snapshots" / "pocket" / "m2a.json").read()
+
+
+@pytest.mark.parametrize("table", [task_by_length(BASELINES), length_by_depth(BASELINES, "essay-word-number")])
+def test_the_tables_are_the_accepted_accuracies(table):
+    """Each table of the README is the one its snapshot makes."""
+    assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8"), f"the README should hold\n\n{table}"
+
+
+@pytest.mark.parametrize("task", ["niah_single_1", "niah_single_2"])
+def test_the_model_falls_only_beyond_its_trained_length(task):
+    """Accuracy is at least 95 at 256 and 90 at 512, and significantly lower at 4096, same needles in each."""
+    assert BASELINES[f"{task}-256"].accuracy >= 95
+    assert BASELINES[f"{task}-512"].accuracy >= 90
+    near, far = (BASELINES[f"{task}-{length}"].scores for length in (512, 4096))
+    drop = [b - a for a, b in zip(near, far, strict=True)]
+    assert sum(drop) < 0
+    assert sign_flip_p_value(drop) < 0.05
