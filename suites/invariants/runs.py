@@ -69,7 +69,7 @@ class SmallZoo:
 
     def run(self, *options: str, results: str = "results") -> subprocess.CompletedProcess[str]:
         """Runs the model cases of the zoo."""
-        return run("-m", "gpu", f"--zoo={self.file}", f"--results={self.folder / results}", *options)
+        return run("suites/evaluation", f"--zoo={self.file}", f"--results={self.folder / results}", *options)
 
 
 # Eight models by thirteen tasks by five lengths, and the paper's two ablations.

@@ -128,7 +128,7 @@ def test_each_model_is_loaded_once(tmp_path, monkeypatch):
 def test_a_killed_run_keeps_its_finished_cells(zoo):
     """After SIGKILL in the middle, what is in the results folder is whole and readable."""
     folder = zoo.folder / "killed"
-    options = ["-m", "gpu", f"--zoo={zoo.file}", f"--results={folder}", "--samples=40"]
+    options = ["suites/evaluation", f"--zoo={zoo.file}", f"--results={folder}", "--samples=40"]
     process = subprocess.Popen(
         command(*options), cwd=REPOSITORY, env=environment(), stdout=subprocess.DEVNULL, start_new_session=True
     )
@@ -208,6 +208,6 @@ def test_a_length_too_small_is_told_with_the_smallest_that_fits(tmp_path):
 def test_results_that_cannot_be_written_are_told_first(tmp_path):
     """A results folder below a file stops the run before any case."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = run("-m", "gpu", "--zoo=pocket", f"--results={tmp_path / 'file' / 'results'}")
+    done = run("suites/evaluation", "--zoo=pocket", f"--results={tmp_path / 'file' / 'results'}")
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "--results: results cannot be written to" in done.stdout + done.stderr

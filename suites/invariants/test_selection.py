@@ -18,8 +18,8 @@ FORMAT = "suites/evaluation/test_niah_format.py::test_niah_format"
 RULER = "suites/evaluation/test_ruler.py::test_ruler"
 
 
-def _collected(*options: str) -> set[str]:
-    done = run("--collect-only", "-q", "--zoo=pocket", *options)
+def _collected(*options: str, folder: str = "suites/evaluation") -> set[str]:
+    done = run("--collect-only", "-q", "--zoo=pocket", *options, folder)
     return {line for line in done.stdout.splitlines() if "::" in line}
 
 
@@ -31,7 +31,7 @@ def _cases(wanted) -> set[str]:
 
 def test_niah_by_name_selects_every_needle_cell():
     """`-m gpu -k niah` runs the needle tasks and both ablations."""
-    assert _collected("-m", "gpu", "-k", "niah") == _cases(lambda cell: True)
+    assert _collected("-m", "gpu", "-k", "niah", folder="suites") == _cases(lambda cell: True)
 
 
 def test_a_cell_mark_selects_exactly():
@@ -68,7 +68,7 @@ def test_filters_select_exactly():
 )
 def test_wrong_options_are_refused_with_what_would_be_right(options, message):
     """A wrong option ends the run at once with one clear error."""
-    done = run("-m", "gpu", *options)
+    done = run("suites/evaluation", *options)
     output = " ".join((done.stdout + done.stderr).split())
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert message in output
