@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 __all__ = ["Encoding", "FileTokenizer", "Tokenizer", "TokenizerError", "load_tokenizer"]
 
 
+_REMEMBERED_COUNTS = 200_000
+
+
 class TokenizerError(ValueError):
     """A tokenizer file that is missing, unreadable or lacks a token it needs."""
 
@@ -99,10 +102,12 @@ class FileTokenizer:
         return Encoding(ids, starts)
 
     def count(self, piece: str) -> int:
+        # Words of a corpus recur by the thousand; distractors never do, and must not fill the memory.
+        if len(self._counts) > _REMEMBERED_COUNTS:
+            self._counts.clear()
         known = self._counts.get(piece)
         if known is None:
-            known = len(self._backend.encode(piece, add_special_tokens=False).ids)
-            self._counts[piece] = known
+            known = self._counts[piece] = len(self._backend.encode(piece, add_special_tokens=False).ids)
         return known
 
     def decode(self, ids: Sequence[int]) -> str:
