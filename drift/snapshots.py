@@ -52,6 +52,9 @@ class Baseline:
         """The mean score in percent."""
         return 100 * sum(self.scores) / len(self.scores)
 
+    def __str__(self) -> str:
+        return f"<accuracy {self.accuracy:.2f} over {len(self.scores)} examples>"
+
 
 def _checksum(key: str, line: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps([key, line]).encode()).hexdigest()[:_DIGEST]
