@@ -4,6 +4,7 @@ pytest_plugins = [
     "fixtures.devices",
     "fixtures.options",
     "fixtures.matrix",
+    "fixtures.preflight",
     "fixtures.scheduling",
     "fixtures.models",
     "fixtures.progress",

@@ -169,14 +169,17 @@ def test_the_terminal_shows_header_progress_and_tables(zoo):
     assert f"results: {zoo.folder / 'shown'}" in done.stdout
 
 
-def test_a_damaged_snapshot_stops_the_run_and_stays(tmp_path):
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "two workers"])
+def test_a_damaged_snapshot_stops_the_run_and_stays(tmp_path, workers):
     """A hand-edited snapshot is named with its line before any model is loaded, and is not touched."""
     zoo = SmallZoo.make(tmp_path, "m2a")
     path = zoo.snapshot("m2a")
     path.parent.mkdir(parents=True)
     path.write_text('{\n"schema": 1,\n"environments": {\n},\n"cells": {\n"niah', encoding="utf-8")
-    done = zoo.run("--snapshot-update")
+    done = zoo.run("--snapshot-update", *workers)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "Traceback" not in done.stdout + done.stderr
+    assert "INTERNALERROR" not in done.stdout + done.stderr
     assert f"snapshot file {path}, line 6" in done.stdout + done.stderr
     assert path.read_text(encoding="utf-8").endswith('"niah')
 
@@ -205,9 +208,11 @@ def test_a_length_too_small_is_told_with_the_smallest_that_fits(tmp_path):
     )
 
 
-def test_results_that_cannot_be_written_are_told_first(tmp_path):
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]], ids=["alone", "two workers"])
+def test_results_that_cannot_be_written_are_told_first(tmp_path, workers):
     """A results folder below a file stops the run before any case."""
     (tmp_path / "file").write_text("", encoding="utf-8")
-    done = run("suites/evaluation", "--zoo=pocket", f"--results={tmp_path / 'file' / 'results'}")
+    done = run("suites/evaluation", "--zoo=pocket", f"--results={tmp_path / 'file' / 'results'}", *workers)
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert "INTERNALERROR" not in done.stdout + done.stderr
     assert "--results: results cannot be written to" in done.stdout + done.stderr
