@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 
 from generators.tasks import tasks
 
-__all__ = ["BUILT_IN", "Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
+__all__ = ["FOLDER", "Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
 
 FOLDER = Path(__file__).parent
 BUILT_IN = ("paper", "pocket")
