@@ -156,6 +156,15 @@ def test_results_say_what_produced_them(zoo):
     assert {"weights", "tokenizer", "device", "dtype", "torch", "transformers", "corpus"} <= set(result.environment)
 
 
+def test_a_cell_of_two_suites_is_computed_once(zoo):
+    """Both cases of a shared cell report one and the same measurement."""
+    done = zoo.run("-k", "essay-word-number-256-d50", results="shared")
+    speeds = re.findall(r"m2a-essay-word-number-256-d50 .* ([\d,]+) tokens/s", done.stdout)
+    assert "2 passed" in done.stdout
+    assert len(speeds) == 2
+    assert len(set(speeds)) == 1
+
+
 def test_the_terminal_shows_header_progress_and_tables(zoo):
     """A run names zoo, device, versions and corpus, then a line a cell, then tables and the results."""
     done = zoo.run(results="shown")
