@@ -1,8 +1,9 @@
-"""A pytest plugin (`-p`) that notes each load of a model in the file named by `LOAD_LOG`."""
+"""A pytest plugin (`-p`) that notes each load of a model, and how many earlier ones live, in the file `LOAD_LOG`."""
 
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 
@@ -11,10 +12,13 @@ def pytest_collection_finish() -> None:
     import models.loading
 
     load = models.loading.load
+    decoders = weakref.WeakSet()
 
     def noted(card, folder, device):
         with Path(os.environ["LOAD_LOG"]).open("a", encoding="utf-8") as file:
-            file.write(f"{card.name}\n")
-        return load(card, folder, device)
+            file.write(f"{card.name} {len(decoders)}\n")
+        loaded = load(card, folder, device)
+        decoders.add(loaded.decoder)
+        return loaded
 
     models.loading.load = noted
