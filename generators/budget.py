@@ -1,14 +1,13 @@
-"""The token budget: the largest haystack that fits a length, and the error when none does."""
+"""The token budget: the largest prompt that fits a length, and the error when none does."""
 
 from __future__ import annotations
 
-import math
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import count
 
-from generators.tokenization import Encoding, Tokenizer
+from generators.assembly import Assembly, Piece, assemble, framed
+from generators.frames import Frame
+from generators.tokenization import Tokenizer
 
 __all__ = ["Draft", "Fitted", "LengthTooSmall", "Rendered", "fit"]
 
@@ -34,32 +33,44 @@ class LengthTooSmall(ValueError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """A prompt of one haystack size.
+    """A prompt of one size.
 
     Attributes:
-        text: The whole prompt, answer prefix included.
-        needles: The index of the first character of each needle that holds a reference.
+        pieces: The prompt, without what a model's frame adds.
+        answer_prefix: The beginning of the answer.
+        needles: The index of the piece that begins each needle holding a reference.
         depths: For each of them, the share of the haystack's tokens before it, in percent.
     """
 
-    text: str
-    needles: tuple[int, ...]
-    depths: tuple[float, ...]
+    pieces: tuple[Piece, ...]
+    answer_prefix: str
+    needles: tuple[int, ...] = ()
+    depths: tuple[float, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """The prompt's text, without the answer prefix."""
+        return "".join(piece.text for piece in self.pieces)
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A prompt whose haystack size is still open.
+    """A prompt whose size is still open.
 
     Attributes:
         references: What a right answer holds.
-        unit: Index of a haystack unit to its text, separator included.
-        render: Number of haystack units to the prompt.
+        tokens: Number of units, at least 1, to the tokens they take; never falls.
+        render: Number of units to the prompt.
+        constant: Whether everything but the units takes as many tokens whatever their number, and
+            units meet each other and the rest at seams.
+        most: The largest number of units there can be; None leaves it to the budget.
     """
 
     references: tuple[str, ...]
-    unit: Callable[[int], str]
+    tokens: Callable[[int], int]
     render: Callable[[int], Rendered]
+    constant: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -67,51 +78,62 @@ class Fitted:
     """A prompt that fills its budget.
 
     Attributes:
-        units: The haystack units it holds, at least one.
+        units: The units it holds, at least one.
         rendered: The prompt.
-        encoding: Its tokens.
+        assembly: Its tokens, frame included.
     """
 
     units: int
     rendered: Rendered
-    encoding: Encoding
+    assembly: Assembly
 
 
-def fit(draft: Draft, tokenizer: Tokenizer, budget: float) -> Fitted | int:
-    """Finds the largest haystack whose prompt takes at most `budget` tokens.
+def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None = None) -> Fitted | int:
+    """Finds the largest prompt of at most `budget` tokens.
 
-    Units are counted one by one for a first guess; the guess is then corrected on whole prompts, so
-    the answer holds for tokenizers that merge across the borders of units too. It is a function of
-    its arguments alone and does at most a few whole tokenizations.
+    Units are tokenized once and counted; the number that this gives is corrected on assembled prompts,
+    so the answer holds where borders are no seams too. It is a function of its arguments alone.
 
     Returns:
         The filled prompt: one unit more would not fit. Where not even one unit fits, the number of
         tokens that a prompt with one unit takes.
     """
+    around = frame or Frame()
 
     def attempt(units: int) -> Fitted:
         rendered = draft.render(units)
-        return Fitted(units, rendered, tokenizer.encode(rendered.text))
+        return Fitted(units, rendered, assemble(tokenizer, framed(around, rendered.pieces, rendered.answer_prefix)))
 
-    smallest = attempt(1)
-    room = budget - len(smallest.encoding.ids)
-    if room < 0:
-        return len(smallest.encoding.ids)
-    candidate = 1
-    for candidate in count(1):
-        # Zero-cost units (a tokenizer that drops white space, say) must not stall the count.
-        room -= max(tokenizer.count(draft.unit(candidate)), 1)
-        if room < 0:
-            break
-    best, too_many = smallest, sys.maxsize
-    while best.units + 1 < too_many:
-        candidate = min(max(candidate, best.units + 1), too_many - 1)
-        tried = attempt(candidate)
-        used = len(tried.encoding.ids)
-        per_unit = max((used - len(smallest.encoding.ids)) / max(tried.units - 1, 1), 1.0)
-        if used <= budget:
-            best = tried
-        else:
+    best = attempt(1)
+    if best.assembly.count > budget:
+        return best.assembly.count
+    beside = best.assembly.count - draft.tokens(1)
+    too_many = draft.most + 1 if draft.most is not None else None
+    while too_many is None or best.units + 1 < too_many:
+        fits = _largest(draft.tokens, budget - beside, too_many)
+        tried = attempt(max(fits, best.units + 1))
+        used = tried.assembly.count
+        exact = draft.constant and used == beside + draft.tokens(tried.units)
+        if used > budget:
             too_many = tried.units
-        candidate = tried.units + math.floor((budget - used) / per_unit)
+        else:
+            best = tried
+            if exact and tried.units == fits:
+                break
+        beside = used - draft.tokens(tried.units)
     return best
+
+
+def _largest(tokens: Callable[[int], int], room: float, too_many: int | None) -> int:
+    """The largest number of units below `too_many` that take at most `room` tokens; 1 if none does."""
+    low, high = 1, 2
+    while (too_many is None or high < too_many) and tokens(high) <= room:
+        low, high = high, 2 * high
+    high = high if too_many is None else min(high, too_many)
+    while low + 1 < high:
+        middle = (low + high) // 2
+        if tokens(middle) <= room:
+            low = middle
+        else:
+            high = middle
+    return low

@@ -7,6 +7,9 @@ import uuid
 from collections.abc import Sequence
 from typing import Final, TypeVar
 
+import numpy as np
+import numpy.typing as npt
+
 __all__ = ["EVALUATION", "TRAINING", "Draw"]
 
 EVALUATION: Final = "evaluation"
@@ -53,6 +56,16 @@ class Draw:
     def fraction(self) -> float:
         """A uniform number in [0, 1)."""
         return self.bits(53) / 2**53
+
+    def numbers(self, count: int) -> npt.NDArray[np.uint64]:
+        """`count` uniform integers of 64 bits at once."""
+        block = hashlib.shake_256(self._counter.to_bytes(8, "little") + self._key).digest(8 * count)
+        self._counter += 1
+        return np.frombuffer(block, dtype="<u8").astype(np.uint64)
+
+    def order(self, count: int) -> npt.NDArray[np.int64]:
+        """The numbers from 0 to `count` - 1 in random order."""
+        return np.argsort(self.numbers(count), kind="stable")
 
     def choice(self, items: Sequence[Item]) -> Item:
         """One of `items`."""

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Final
 
-from generators.budget import Fitted, LengthTooSmall, fit
-from generators.corpora import Corpus
+from generators.budget import Draft, Fitted, LengthTooSmall, fit
+from generators.corpora.sets import Corpora
 from generators.draws import EVALUATION, Draw
+from generators.frames import Frame
 from generators.tasks import Setting, Task
 from generators.tokenization import Tokenizer
 
 __all__ = ["Example", "ExampleSource"]
+
+_NO_FRAME: Final = Frame()
 
 
 @dataclass(frozen=True)
@@ -21,24 +26,35 @@ class Example:
 
     Attributes:
         index: Its number within the cell.
-        prompt: The text, answer prefix included.
-        ids: The tokens of `prompt` as the model is fed them.
+        prompt: The text, chat template included, up to the answer prefix; tokens that are only ids
+            (a beginning-of-sequence token that no template spells out) are not in it.
+        answer_prefix: The beginning of the answer, which the model goes on with.
+        ids: The tokens of the whole as the model is fed them.
         references: What a right answer holds.
-        needle_tokens: For each reference, the index of its needle's first token.
-        depths: For each reference, the share of the haystack's tokens before its needle, in percent.
+        needle_tokens: For each needle that holds a reference, the index of its first token; empty
+            where a task hides none.
+        depths: For each of them, the share of the haystack's tokens before it, in percent.
+        answer_token: How many tokens stand before the first reference where a needle holds it.
     """
 
     index: int
     prompt: str
+    answer_prefix: str
     ids: tuple[int, ...]
     references: tuple[str, ...]
-    needle_tokens: tuple[int, ...]
-    depths: tuple[float, ...]
+    needle_tokens: tuple[int, ...] = ()
+    depths: tuple[float, ...] = ()
+    answer_token: int | None = None
+
+    @property
+    def text(self) -> str:
+        """Prompt and answer prefix."""
+        return self.prompt + self.answer_prefix
 
     @property
     def digest(self) -> str:
         """Eight hexadecimal digits that change when the prompt, its ids or the references do."""
-        content = repr((self.prompt, self.ids, self.references))
+        content = repr((self.text, self.ids, self.references))
         return hashlib.sha256(content.encode()).hexdigest()[:8]
 
 
@@ -53,19 +69,23 @@ class ExampleSource:
         task: The task.
         length: The longest prompt plus answer, in tokens.
         tokenizer: The model's own tokenizer.
-        corpus: The text of essay haystacks.
+        corpora: Essays, questions and words.
         tokens_to_generate: Tokens kept free for the answer.
-        depth: Where the answering needles go in percent; None draws it.
+        depth: Where what answers the question goes, in percent; None draws it.
         namespace: `EVALUATION` or `TRAINING`.
+        frame: What the model wants around every prompt.
+        seed: Other seeds give other examples.
     """
 
     task: Task
     length: int
     tokenizer: Tokenizer
-    corpus: Corpus
+    corpora: Corpora
     tokens_to_generate: int
     depth: float | None = None
     namespace: str = EVALUATION
+    frame: Frame = _NO_FRAME
+    seed: int = 0
 
     def example(self, index: int) -> Example:
         """Example `index`; the same whichever others are made, and in whatever order.
@@ -75,37 +95,76 @@ class ExampleSource:
         """
         fitted = self._fitted(index, self.length - self.tokens_to_generate)
         if isinstance(fitted, int):
-            raise LengthTooSmall(self.task.name, self.length, fitted + self.tokens_to_generate)
+            raise LengthTooSmall(self.task.name, self.length, self._smallest(range(index, index + 1), self.length))
         references, prompt = fitted
+        pieces = prompt.rendered.pieces
+        starts = prompt.assembly.starts[len(self.frame.before) :]
+        answers = ((piece, pieces[piece].text.find(references[0])) for piece in prompt.rendered.needles)
+        held = next(((piece, place) for piece, place in answers if place >= 0), None)
         return Example(
             index=index,
-            prompt=prompt.rendered.text,
-            ids=prompt.encoding.ids,
+            prompt=self.frame.around(prompt.rendered.text),
+            answer_prefix=prompt.rendered.answer_prefix,
+            ids=prompt.assembly.ids,
             references=references,
-            needle_tokens=tuple(map(prompt.encoding.token_at, prompt.rendered.needles)),
+            needle_tokens=tuple(starts[piece] for piece in prompt.rendered.needles),
             depths=prompt.rendered.depths,
+            answer_token=None if held is None else self._token_at(pieces[held[0]].text, held[1], starts[held[0]]),
         )
 
-    def examples(self, count: int) -> list[Example]:
-        """The first `count` examples.
+    def _token_at(self, piece: str, place: int, start: int) -> int:
+        # The blank before it belongs to its own first token.
+        return start + self.tokenizer.count(piece[:place].strip())
+
+    def stream(self, count: int) -> Iterator[Example]:
+        """The first `count` examples, one at a time.
 
         Raises:
             LengthTooSmall: One of them does not fit; the error names the smallest length that fits
                 all of them.
         """
-        try:
-            return [self.example(index) for index in range(count)]
-        except LengthTooSmall:
-            smallest = self.smallest_length(count)
-            raise LengthTooSmall(self.task.name, self.length, smallest) from None
+        for index in range(count):
+            try:
+                yield self.example(index)
+            except LengthTooSmall:
+                smallest = self._smallest(range(count), self.length)
+                raise LengthTooSmall(self.task.name, self.length, smallest) from None
+
+    def examples(self, count: int) -> list[Example]:
+        """The first `count` examples; raises as `stream`."""
+        return list(self.stream(count))
 
     def smallest_length(self, count: int) -> int:
         """The smallest length in tokens that fits the first `count` examples."""
-        sizes = (self._fitted(index, -math.inf) for index in range(count))
-        return max(size for size in sizes if isinstance(size, int)) + self.tokens_to_generate
+        return self._smallest(range(count), 1)
+
+    def _smallest(self, indices: range, length: int) -> int:
+        """The smallest length from `length` on that fits some examples."""
+        # What a task shows beside its haystack may grow with the length, so the first answer is a start.
+        while True:
+            source = replace(self, length=length)
+            sizes = (source._fitted(index, -math.inf) for index in indices)
+            smallest = max(size for size in sizes if isinstance(size, int)) + self.tokens_to_generate
+            if smallest <= length:
+                return length
+            length = smallest
+
+    def draft(self, index: int) -> Draft:
+        """Example `index` while its size is still open."""
+        setting = Setting(
+            index=index,
+            length=self.length,
+            tokens_to_generate=self.tokens_to_generate,
+            frame_tokens=self.frame.tokens(self.tokenizer),
+            tokenizer=self.tokenizer,
+            corpora=self.corpora,
+            depth=self.depth,
+            shared=Draw(self.namespace, self.seed, self.task.name),
+        )
+        draw = Draw(self.namespace, self.seed, self.task.name, index)
+        return self.task.draft(self.task.parameters, draw, setting)
 
     def _fitted(self, index: int, budget: float) -> int | tuple[tuple[str, ...], Fitted]:
-        setting = Setting(self.corpus, self.depth, self.tokenizer.count)
-        draft = self.task.draft(self.task.parameters, Draw(self.namespace, self.task.name, index), setting)
-        fitted = fit(draft, self.tokenizer, budget)
+        draft = self.draft(index)
+        fitted = fit(draft, self.tokenizer, budget, self.frame)
         return fitted if isinstance(fitted, int) else (draft.references, fitted)

@@ -6,24 +6,30 @@ carries a queried key; a longer prompt of the same example holds the same needle
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
-from itertools import accumulate, product
+from functools import lru_cache, partial
+from itertools import product
 from typing import Final, Literal, get_args
 
 from generators import protocol
+from generators.assembly import Piece
 from generators.budget import Draft, Rendered
+from generators.corpora.sets import CorpusName
+from generators.corpora.words import wonder_words
 from generators.draws import Draw
-from generators.haystacks import EssayHaystack, Haystack, NeedleHaystack, NoiseHaystack
+from generators.haystacks import EssayHaystack, Haystack, LineHaystack, Lines, NoiseHaystack
+from generators.placement import placed
 from generators.scoring import all_references
 from generators.tasks import Setting, task
+from generators.tokenization import Tokenizer
 
 __all__ = ["FORMATS", "Kind", "Needle", "NeedleInAHaystack", "Question", "draw_text", "needle_in_a_haystack"]
 
 Kind = Literal["word", "number", "uuid"]
 HaystackKind = Literal["noise", "essay", "needles"]
+
+_DISTRACTORS_A_ROUND: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -46,7 +52,15 @@ class NeedleInAHaystack:
     values: int = 1
     queries: int = 1
 
+    @property
+    def corpus(self) -> CorpusName | None:
+        """The corpus its prompts are made from."""
+        return "essays" if self.haystack == "essay" else None
+
     def __post_init__(self) -> None:
+        for name, valid in (("haystack", HaystackKind), ("key", Kind), ("value", Kind)):
+            if getattr(self, name) not in get_args(valid):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(valid))}, not {getattr(self, name)!r}")
         for name in ("keys", "values", "queries"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
@@ -98,14 +112,11 @@ class Question:
 
     @property
     def text(self) -> str:
-        return self._worded(protocol.QUESTION) + self._worded(protocol.ANSWER_PREFIX)
+        return self._worded(protocol.QUESTION)
 
-
-@cache
-def _words(kind: Literal["noun", "adjective"]) -> tuple[str, ...]:
-    from wonderwords import RandomWord
-
-    return tuple(sorted(set(RandomWord().filter(include_categories=[kind]))))
+    @property
+    def answer_prefix(self) -> str:
+        return self._worded(protocol.ANSWER_PREFIX)
 
 
 def draw_text(kind: Kind, draw: Draw) -> str:
@@ -114,7 +125,7 @@ def draw_text(kind: Kind, draw: Draw) -> str:
         return draw.digits(7)
     if kind == "uuid":
         return draw.uuid()
-    return f"{draw.choice(_words('adjective'))}-{draw.choice(_words('noun'))}"
+    return f"{draw.choice(wonder_words('adjective'))}-{draw.choice(wonder_words('noun'))}"
 
 
 def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str], bool] = lambda text: False) -> str:
@@ -129,7 +140,7 @@ def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str],
 
 def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
     """The prompt of one example; its haystack is still open in size."""
-    haystack_text = setting.corpus.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
+    haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
     taken: list[str] = []
     facts = draw.stream("needles")
     needles = [
@@ -142,29 +153,42 @@ def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Set
     question = Question(parameters.value, queried, plural=len(answering) > 1)
 
     haystack = _haystack(parameters, taken, draw.stream("distractors"), setting)
-    wanted = _depths(parameters, draw.stream("depths"))
+    depths = _depths(parameters, draw.stream("depths"))
     if setting.depth is not None:
-        wanted[: len(answering)] = [setting.depth] * len(answering)
+        depths[: len(answering)] = [setting.depth] * len(answering)
+    sentences = [needle.sentence for needle in needles]
+    # Where blocks end in a line end, the last one ends where the question's would be.
+    asked = question.text.removeprefix(haystack.trailing or "\0")
 
     def render(units: int) -> Rendered:
-        return _rendered(question, haystack, units, list(zip(needles, wanted, strict=True)), answering, setting)
+        hidden = placed(haystack, units, sentences, depths)
+        return Rendered(
+            pieces=(Piece(question.introduction), *hidden.pieces, Piece(asked)),
+            answer_prefix=question.answer_prefix,
+            needles=tuple(1 + place for place in hidden.where[: len(answering)]),
+            depths=hidden.depths[: len(answering)],
+        )
 
-    return Draft(tuple(needle.value for needle in answering), haystack.unit, render)
+    return Draft(tuple(needle.value for needle in answering), haystack.tokens, render, haystack.constant)
 
 
 def _haystack(parameters: NeedleInAHaystack, taken: list[str], draw: Draw, setting: Setting) -> Haystack:
     if parameters.haystack == "essay":
-        return EssayHaystack(setting.corpus)
+        return EssayHaystack(setting.corpora.essays, setting.tokenizer)
     if parameters.haystack == "noise":
-        return NoiseHaystack()
-    protected = tuple(taken)
+        return NoiseHaystack(setting.tokenizer)
+    # Distractors may repeat one another's keys, as in RULER, but never hold a real key or value.
+    path = setting.shared.stream("distractors", parameters.key, parameters.value).path
+    lines = partial(_distractors, setting.tokenizer, parameters.key, parameters.value, path)
+    return LineHaystack(lines, draw, taken)
 
-    def distractor() -> str:
-        # Distractors may repeat one another, as in RULER, but never a real key or value.
-        key, value = (_unlike(list(protected), kind, draw) for kind in (parameters.key, parameters.value))
-        return Needle(key, value, parameters.value).sentence
 
-    return NeedleHaystack(distractor)
+@lru_cache(maxsize=32)
+def _distractors(tokenizer: Tokenizer, key: Kind, value: Kind, path: tuple[str | int, ...], number: int) -> Lines:
+    """One round of the pool of distractors."""
+    draws = (Draw(*path, number, index) for index in range(_DISTRACTORS_A_ROUND))
+    needles = (Needle(draw_text(key, draw), draw_text(value, draw), value) for draw in draws)
+    return Lines(tokenizer, [needle.sentence + "\n" for needle in needles])
 
 
 def _depths(parameters: NeedleInAHaystack, draw: Draw) -> list[float]:
@@ -173,41 +197,6 @@ def _depths(parameters: NeedleInAHaystack, draw: Draw) -> list[float]:
     if parameters.haystack == "essay":
         return [float(depth) for depth in draw.sample(protocol.DEPTHS, count)]
     return [100 * draw.fraction() for _ in range(count)]
-
-
-def _rendered(
-    question: Question,
-    haystack: Haystack,
-    units: int,
-    placed: list[tuple[Needle, float]],
-    answering: list[Needle],
-    setting: Setting,
-) -> Rendered:
-    blocks = haystack.blocks(units)
-    # Tokens before each place between blocks; a needle goes to the last place not beyond its depth.
-    before = [0, *accumulate(setting.cost(haystack.joiner + block) for block in blocks)]
-    total = max(before[-1], 1)
-    inserted: dict[int, list[Needle]] = {}
-    for needle, depth in placed:
-        place = bisect_right(before, depth / 100 * total + 1e-6) - 1
-        inserted.setdefault(place, []).append(needle)
-
-    position = len(question.introduction)
-    pieces: list[str] = []
-    found: dict[Needle, tuple[int, float]] = {}
-    for place in range(len(blocks) + 1):
-        for needle in inserted.get(place, []):
-            found[needle] = position, 100 * before[place] / total
-            pieces.append(needle.sentence)
-            position += len(needle.sentence) + len(haystack.joiner)
-        if place < len(blocks):
-            pieces.append(blocks[place])
-            position += len(blocks[place]) + len(haystack.joiner)
-    return Rendered(
-        text=question.introduction + haystack.joiner.join(pieces) + question.text,
-        needles=tuple(found[needle][0] for needle in answering),
-        depths=tuple(found[needle][1] for needle in answering),
-    )
 
 
 _RULER: Final = {

@@ -3,15 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from generators.budget import Draft
-from generators.corpora import Corpus
+from generators.corpora.sets import Corpora, CorpusName
 from generators.draws import Draw
+from generators.tokenization import Tokenizer
 
-__all__ = ["Setting", "Task", "task", "tasks"]
+__all__ = ["RULER", "Setting", "Task", "task", "tasks"]
+
+# RULER's thirteen tasks, in its order.
+RULER: Final = (
+    "niah_single_1",
+    "niah_single_2",
+    "niah_single_3",
+    "niah_multikey_1",
+    "niah_multikey_2",
+    "niah_multikey_3",
+    "niah_multivalue",
+    "niah_multiquery",
+    "vt",
+    "cwe",
+    "fwe",
+    "qa_1",
+    "qa_2",
+)
 
 
 @dataclass(frozen=True)
@@ -19,15 +37,25 @@ class Setting:
     """What a task may use besides its own parameters and its draws.
 
     Attributes:
-        corpus: The text of essay haystacks.
-        depth: Where the needles that answer the question go, in percent of the haystack; None draws
-            it as RULER does.
-        cost: The number of tokens that a piece of text takes.
+        index: The example's number within its cell.
+        length: Prompt plus answer, in tokens.
+        tokens_to_generate: Tokens kept free for the answer.
+        frame_tokens: Tokens that the model's frame takes.
+        tokenizer: The model's own.
+        corpora: Essays, questions and words.
+        depth: Where what answers the question goes, in percent of the haystack; None draws it as
+            RULER does.
+        shared: Draws that all examples of the task share.
     """
 
-    corpus: Corpus
+    index: int
+    length: int
+    tokens_to_generate: int
+    frame_tokens: int
+    tokenizer: Tokenizer
+    corpora: Corpora
     depth: float | None
-    cost: Callable[[str], int]
+    shared: Draw
 
 
 @dataclass(frozen=True)
@@ -40,6 +68,7 @@ class Task:
         tokens_to_generate: RULER's generation budget in tokens.
         score: Prediction and references to a score in [0, 1].
         draft: Parameters, draws and setting to a prompt of open size.
+        has_depth: Whether what answers the question can be put at a depth.
     """
 
     name: str
@@ -47,6 +76,28 @@ class Task:
     tokens_to_generate: int
     score: Callable[[str, Sequence[str]], float]
     draft: Callable[[Any, Draw, Setting], Draft]
+    has_depth: bool = True
+
+    @property
+    def corpus(self) -> CorpusName | None:
+        """The corpus that its prompts are made from, if any."""
+        return getattr(self.parameters, "corpus", None)
+
+    def variant(self, name: str, changes: Mapping[str, Any]) -> Task:
+        """The same task under another name, with other parameters.
+
+        Raises:
+            ValueError: A parameter that is unknown, of the wrong kind or out of range.
+        """
+        known = {field.name: field for field in fields(self.parameters)}
+        for key, value in changes.items():
+            if key not in known:
+                raise ValueError(f"task {self.name} has no parameter {key}; there are {', '.join(known)}")
+            present = getattr(self.parameters, key)
+            kinds = (int, float) if isinstance(present, float) else (int if present is None else type(present),)
+            if isinstance(value, bool) or not isinstance(value, kinds):
+                raise ValueError(f"{key} must be of the kind of {present!r}, not {value!r}")
+        return replace(self, name=name, parameters=replace(self.parameters, **changes))
 
 
 _registry: dict[str, Task] = {}
@@ -60,6 +111,7 @@ def task(
     *,
     tokens_to_generate: int,
     score: Callable[[str, Sequence[str]], float],
+    has_depth: bool = True,
 ) -> Callable[[Function], Function]:
     """Registers the decorated function as a task.
 
@@ -70,7 +122,7 @@ def task(
     def register(function: Function) -> Function:
         if name in _registry:
             raise ValueError(f"a task named {name!r} is registered already")
-        _registry[name] = Task(name, parameters, tokens_to_generate, score, function)
+        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, has_depth)
         return function
 
     return register
@@ -78,6 +130,13 @@ def task(
 
 def tasks() -> Mapping[str, Task]:
     """Every registered task by name."""
-    from generators import needles  # noqa: F401  registers its tasks on import
+    # Each registers its tasks on import.
+    from generators import (  # noqa: F401
+        common_words,
+        frequent_words,
+        needles,
+        question_answering,
+        variable_tracking,
+    )
 
     return MappingProxyType(_registry)

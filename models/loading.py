@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from generators.corpora.sets import Corpora
+from generators.frames import Frame, FrameError, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
 from models.checkpoints import CheckpointError, load_state_spaces, weights_fingerprint
 from models.decoding import Decoder
+from models.oracle import Oracle
 
 if TYPE_CHECKING:
     from zoo.cards import Card
 
-__all__ = ["FAMILIES", "LoadedModel", "load"]
+__all__ = ["FAMILIES", "ORACLE", "LoadedModel", "load"]
 
 FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder[Any]]] = {
     "state-spaces": load_state_spaces,
 }
 
+# The family that needs no checkpoint.
+ORACLE: Final = "oracle"
+
+_TEMPLATE_FILE: Final = "tokenizer_config.json"
 _VERSIONS = ("torch", "transformers", "tokenizers", "mamba-ssm", "causal-conv1d", "flash-linear-attention")
 _CHECKPOINT_FILES = ("config.json", "pytorch_model.bin", "model.safetensors")
 
@@ -36,51 +44,76 @@ class LoadedModel:
         card: What it was loaded from.
         decoder: The model.
         tokenizer: Its tokenizer.
+        frame: What it wants around every prompt.
         environment: What may change its answers: versions, device, dtype, fingerprints.
     """
 
     card: Card
     decoder: Decoder[Any]
     tokenizer: Tokenizer
+    frame: Frame
     environment: Mapping[str, Any]
 
 
-def load(card: Card, folder: Path, device: str) -> LoadedModel:
+def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel:
     """Loads the model of a card.
 
     Args:
         card: The card.
         folder: What the card's paths are relative to.
         device: As torch names it.
+        corpora: What its prompts are made from; only the oracle looks into it.
 
     Raises:
-        CheckpointError: The checkpoint or tokenizer is missing, damaged or of another kind.
+        CheckpointError: The checkpoint, tokenizer or chat template is missing, damaged or of another kind.
     """
-    if card.family not in FAMILIES:
-        known = ", ".join(FAMILIES)
+    if card.family not in (*FAMILIES, ORACLE):
+        known = ", ".join((*FAMILIES, ORACLE))
         raise CheckpointError(f"model {card.name}: unknown family {card.family!r}; there are {known}")
-    directory = _checkpoint_directory(card, folder)
+    directory = None if card.family == ORACLE else _checkpoint_directory(card, folder)
     try:
-        tokenizer = load_tokenizer(
-            _tokenizer_file(card, folder),
-            end_of_sequence=card.end_of_sequence,
-            beginning_of_sequence=card.beginning_of_sequence,
-        )
-    except TokenizerError as error:
+        tokenizer = load_tokenizer(_tokenizer_file(card, folder), end_of_sequence=card.end_of_sequence)
+        frame = _frame(card, folder, tokenizer)
+    except (TokenizerError, FrameError) as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
     dtype = _dtype(card, device)
-    decoder = FAMILIES[card.family](directory, torch.device(device), dtype)
+    decoder: Decoder[Any]
+    if directory is None:
+        decoder = Oracle(tokenizer, corpora, card.window)
+    else:
+        decoder = FAMILIES[card.family](directory, torch.device(device), dtype)
     environment = {
-        "weights": weights_fingerprint(directory)[:16],
-        "revision": directory.name if card.hub else None,
+        "weights": None if directory is None else weights_fingerprint(directory)[:16],
+        "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
+        "frame": _frame_fingerprint(frame),
         "device": _device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
         **{name: _version(name) for name in _VERSIONS},
         "cuda": torch.version.cuda,
     }
-    return LoadedModel(card, decoder, tokenizer, environment)
+    return LoadedModel(card, decoder, tokenizer, frame, environment)
+
+
+def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:
+    if card.chat_template is None:
+        return plain_frame(tokenizer, card.beginning_of_sequence)
+    local = folder / card.chat_template
+    if not local.suffix:
+        local = _downloaded(card, card.chat_template, None, (_TEMPLATE_FILE,)) / _TEMPLATE_FILE
+    template, specials = read_chat_template(local)
+    return chat_frame(
+        tokenizer,
+        template,
+        beginning_of_sequence=card.beginning_of_sequence,
+        end_of_sequence=card.end_of_sequence,
+        specials=specials,
+    )
+
+
+def _frame_fingerprint(frame: Frame) -> str | None:
+    return hashlib.sha256(repr(frame).encode()).hexdigest()[:16] if frame != Frame() else None
 
 
 def _checkpoint_directory(card: Card, folder: Path) -> Path:
@@ -91,7 +124,7 @@ def _checkpoint_directory(card: Card, folder: Path) -> Path:
 
 def _tokenizer_file(card: Card, folder: Path) -> Path:
     local = folder / card.tokenizer
-    if local.suffix == ".json":
+    if local.suffix in (".json", ".txt"):
         return local
     return _downloaded(card, card.tokenizer, None, ("tokenizer.json",)) / "tokenizer.json"
 

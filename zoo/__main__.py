@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from generators.corpora import embedded_essays
+from generators.corpora.essays import embedded_essays
 from generators.tokenization import load_tokenizer
 from zoo.cards import FOLDER, load_zoo
 from zoo.training.recipes import load_recipe, recipe_names

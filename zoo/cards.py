@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from generators.tasks import tasks
+from generators.tasks import Task, tasks
 
 __all__ = ["FOLDER", "Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
 
 FOLDER = Path(__file__).parent
-BUILT_IN = ("paper", "pocket")
+BUILT_IN = ("paper", "pocket", "sanity")
 
 
 class ZooError(ValueError):
@@ -29,7 +29,8 @@ class Card:
     Attributes:
         name: Its name in options, test ids and snapshots.
         family: The loader to use.
-        tokenizer: A `tokenizer.json`, relative to the zoo's file, or a hub id that has one.
+        tokenizer: A `tokenizer.json` or RWKV vocabulary (.txt), relative to the zoo's file, or a hub id
+            that has the former.
         path: The checkpoint directory, relative to the zoo's file; or
         hub: its id on the Hugging Face hub, and
         revision: the commit or branch to take there.
@@ -37,6 +38,9 @@ class Card:
         beginning_of_sequence: The token prompts begin with; none where the model was trained without.
         dtype: Of the weights: float32, bfloat16, float16, or auto (bfloat16 on CUDA, else float32).
         trained_length: Tokens in the context it was trained at.
+        chat_template: For models that are asked in a chat: a `.jinja` file or `tokenizer_config.json`,
+            relative to the zoo's file, or a hub id that has the latter.
+        window: For the oracle, which needs no checkpoint: how many tokens it looks back.
     """
 
     name: str
@@ -49,6 +53,8 @@ class Card:
     beginning_of_sequence: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trained_length: int | None = None
+    chat_template: str | None = None
+    window: int | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -96,10 +102,12 @@ class Zoo:
         samples: Examples a cell.
         batch_tokens: Tokens read at once, by default.
         tokens_to_generate: Tokens kept free for the answer, by task; others take RULER's number.
+        tasks: The tasks by name: all that are registered, and the file's own variants.
         smallest_length: The smallest length a task fits, where that is above the zoo's smallest;
             smaller cells are left out of the matrix.
         models: The cards by name.
         sweeps: The suites by name.
+        available: The tasks and lengths there are prompts for; None where prompts are made.
     """
 
     name: str
@@ -108,11 +116,27 @@ class Zoo:
     batch_tokens: int
     tokens_to_generate: Mapping[str, int]
     smallest_length: Mapping[str, int]
+    tasks: Mapping[str, Task]
     models: Mapping[str, Card]
     sweeps: Mapping[str, Sweep]
+    available: frozenset[tuple[str, int]] | None = None
+
+    def asked_only(self, sweep: str, available: Collection[tuple[str, int]]) -> Zoo:
+        """The same models, asked only given tasks at given lengths, in one sweep, with RULER's generation budgets."""
+        names = tuple(dict.fromkeys(task for task, _ in available))
+        lengths = tuple(sorted({length for _, length in available}))
+        return replace(
+            self,
+            sweeps={sweep: Sweep(names, lengths)},
+            smallest_length={},
+            tokens_to_generate={},
+            available=frozenset(available),
+        )
 
     def fits(self, cell: Cell) -> bool:
-        """Whether the cell's task fits its length."""
+        """Whether the cell's task fits its length, and there are prompts for it."""
+        if self.available is not None:
+            return (cell.task, cell.length) in self.available
         return cell.length >= self.smallest_length.get(cell.task, 0)
 
     def cells(self, sweep: str) -> list[Cell]:
@@ -121,6 +145,8 @@ class Zoo:
 
     def left_out(self) -> dict[str, list[int]]:
         """By task, the lengths it is not asked at because it does not fit them."""
+        if self.available is not None:
+            return {}
         result: dict[str, set[int]] = {}
         for sweep in self.sweeps:
             for cell in self._all(sweep):
@@ -134,7 +160,7 @@ class Zoo:
 
     def budget(self, task: str) -> int:
         """Tokens kept free for an answer to `task`."""
-        return self.tokens_to_generate.get(task, tasks()[task].tokens_to_generate)
+        return self.tokens_to_generate.get(task, self.tasks[task].tokens_to_generate)
 
     def _all(self, sweep: str) -> Iterable[Cell]:
         s = self.sweeps[sweep]
@@ -172,21 +198,22 @@ def load_zoo(name_or_path: str) -> Zoo:
 
 
 def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
-    known = ("samples", "batch_tokens", "tokens_to_generate", "smallest_length", "models", "sweeps")
+    known = ("samples", "batch_tokens", "tokens_to_generate", "smallest_length", "tasks", "models", "sweeps")
     _only(given, known, "the zoo")
     for name in ("samples", "batch_tokens", "models", "sweeps"):
         if name not in given:
             raise ZooError(f"the field {name} is missing")
     for name in ("samples", "batch_tokens"):
         _whole_number(name, given[name])
-    for name in ("tokens_to_generate", "smallest_length", "models", "sweeps"):
+    for name in ("tokens_to_generate", "smallest_length", "tasks", "models", "sweeps"):
         _table(name, given.get(name, {}))
-    sweeps = {name: _sweep(name, sweep) for name, sweep in given["sweeps"].items()}
+    known_tasks = _tasks(given.get("tasks", {}))
+    sweeps = {name: _sweep(name, sweep, known_tasks) for name, sweep in given["sweeps"].items()}
     for table in ("tokens_to_generate", "smallest_length"):
         for task, number in given.get(table, {}).items():
             _whole_number(f"{table}.{task}", number)
-            if task not in tasks():
-                raise ZooError(f"{table}: {unknown_name('task', task, list(tasks()))}")
+            if task not in known_tasks:
+                raise ZooError(f"{table}: {unknown_name('task', task, list(known_tasks))}")
     return Zoo(
         name=path.stem,
         folder=path.parent,
@@ -194,6 +221,7 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
         batch_tokens=given["batch_tokens"],
         tokens_to_generate=given.get("tokens_to_generate", {}),
         smallest_length=given.get("smallest_length", {}),
+        tasks=known_tasks,
         models={name: _card(name, card) for name, card in given["models"].items()},
         sweeps=sweeps,
     )
@@ -204,8 +232,15 @@ def _card(name: str, given: Mapping[str, Any]) -> Card:
     _table(where, given)
     _only(given, [each.name for each in fields(Card) if each.name != "name"], where)
     card = _dataclass(Card, {**given, "name": name}, where)
-    if (card.path is None) == (card.hub is None):
+    if card.family == "oracle":
+        if card.path is not None or card.hub is not None:
+            raise ZooError(f"{where}: an oracle has no checkpoint, so neither path nor hub")
+    elif (card.path is None) == (card.hub is None):
         raise ZooError(f"{where} must have either path or hub")
+    elif card.window is not None:
+        raise ZooError(f"{where}: window is for the oracle family only")
+    if card.window is not None:
+        _whole_number(f"{where}.window", card.window)
     if card.hub is not None and card.revision is None:
         raise ZooError(f"{where} must name the revision of {card.hub} to take")
     if card.dtype not in ("auto", "float32", "bfloat16", "float16"):
@@ -213,7 +248,23 @@ def _card(name: str, given: Mapping[str, Any]) -> Card:
     return card
 
 
-def _sweep(name: str, given: Mapping[str, Any]) -> Sweep:
+def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:
+    """All registered tasks, with the changes of the file and its own variants."""
+    result = dict(tasks())
+    for name, changes in given.items():
+        where = f"tasks.{name}"
+        _table(where, changes)
+        model = changes.get("like", name)
+        if model not in tasks():
+            raise ZooError(f"{where}.like: {unknown_name('task', model, list(tasks()))}")
+        try:
+            result[name] = tasks()[model].variant(name, {k: v for k, v in changes.items() if k != "like"})
+        except ValueError as error:
+            raise ZooError(f"{where}: {error}") from None
+    return result
+
+
+def _sweep(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task]) -> Sweep:
     where = f"sweeps.{name}"
     _table(where, given)
     for key, values in given.items():
@@ -221,8 +272,10 @@ def _sweep(name: str, given: Mapping[str, Any]) -> Sweep:
             raise ZooError(f"{where}.{key} must be a list of different values, not {values!r}")
     sweep = _dataclass(Sweep, {key: tuple(values) for key, values in given.items()}, where)
     for task in sweep.tasks:
-        if task not in tasks():
-            raise ZooError(f"{where}: {unknown_name('task', task, list(tasks()))}")
+        if task not in known_tasks:
+            raise ZooError(f"{where}: {unknown_name('task', task, list(known_tasks))}")
+        if not known_tasks[task].has_depth and sweep.depths != (None,):
+            raise ZooError(f"{where}: task {task} has no depth; leave depths out of its sweep")
     for depth in sweep.depths:
         if depth is not None and not (type(depth) is int and 0 <= depth <= 100):
             raise ZooError(f"{where}: depths are whole percentages between 0 and 100, not {depth!r}")

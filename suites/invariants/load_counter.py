@@ -14,10 +14,10 @@ def pytest_collection_finish() -> None:
     load = models.loading.load
     decoders = weakref.WeakSet()
 
-    def noted(card, folder, device):
+    def noted(card, *others):
         with Path(os.environ["LOAD_LOG"]).open("a", encoding="utf-8") as file:
             file.write(f"{card.name} {len(decoders)}\n")
-        loaded = load(card, folder, device)
+        loaded = load(card, *others)
         decoders.add(loaded.decoder)
         return loaded
 

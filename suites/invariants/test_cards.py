@@ -198,6 +198,7 @@ zoos = st.builds(
     samples=st.just(1),
     batch_tokens=st.just(1),
     tokens_to_generate=st.just({}),
+    tasks=st.just({}),
     smallest_length=st.dictionaries(st.sampled_from(TASKS), st.sampled_from([1, 256, 257, 1024, 2048])),
     models=st.sampled_from([{"m2a": Card("m2a", "f", "t")}, {n: Card(n, "f", "t") for n in ("m2a", "tpp")}]),
     sweeps=st.dictionaries(st.sampled_from(["ruler", "position"]), sweeps, min_size=1),

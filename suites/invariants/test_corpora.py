@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators.corpora import Corpus, embedded_essays
+from generators.corpora.essays import Corpus, embedded_essays
 
 quick = settings(deadline=None, derandomize=True, max_examples=150)
 

@@ -9,12 +9,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from generators.budget import Fitted, LengthTooSmall, fit
-from generators.corpora import embedded_essays
-from generators.draws import TRAINING, Draw
+from generators.corpora.sets import EmbeddedCorpora
+from generators.draws import TRAINING
 from generators.examples import Example, ExampleSource
 from generators.needles import FORMATS, NeedleInAHaystack, needle_in_a_haystack
+from generators.oracles import oracle_answer
 from generators.scoring import all_references
-from generators.tasks import Setting, Task, tasks
+from generators.tasks import Task, tasks
 from suites.invariants.strategies import (
     ByteTokenizer,
     WhitespaceTokenizer,
@@ -24,6 +25,7 @@ from suites.invariants.strategies import (
     tokenizers,
 )
 
+EMBEDDED = EmbeddedCorpora()
 TOKENS_TO_GENERATE = 40
 ANY_DEPTH = st.one_of(st.none(), st.integers(0, 100))
 NEEDLE = re.compile(r"One of the special magic (?:word|number|uuid)s for (.+?) is: (.+?)\.(?=[ \n]|$)")
@@ -43,7 +45,7 @@ def sources(draw: st.DrawFn, *, depth: st.SearchStrategy[float | None] = ANY_DEP
         task=_task(draw(needle_parameters())),
         length=draw(lengths),
         tokenizer=draw(tokenizers),
-        corpus=draw(corpora),
+        corpora=draw(corpora),
         tokens_to_generate=TOKENS_TO_GENERATE,
         depth=draw(depth),
     )
@@ -62,20 +64,13 @@ def _queried(prompt: str) -> list[str]:
     return re.split(r", and |, ", found)
 
 
-def _oracle(prompt: str) -> str:
-    """Answers by reading the prompt: every value of every queried key."""
-    haystack, _, question = prompt.rpartition("\nWhat ")
-    keys = _queried("\nWhat " + question)
-    return " ".join(value for key, value in NEEDLE.findall(haystack) if key in keys)
-
-
 @quick
 @given(sources(), st.integers(0, 10**6))
 def test_prompts_stay_within_the_budget(source, index):
     """Prompt plus answer never take more tokens than the length."""
     example = _example(source, index)
     assert len(example.ids) + TOKENS_TO_GENERATE <= source.length
-    assert source.tokenizer.encode(example.prompt).ids == example.ids
+    assert source.tokenizer.encode(example.text).ids == example.ids
 
 
 @quick
@@ -83,14 +78,13 @@ def test_prompts_stay_within_the_budget(source, index):
 def test_prompts_are_filled_to_the_last_unit(source, index):
     """One haystack unit more would not fit the budget."""
     example = _example(source, index)
-    draws = Draw(source.namespace, source.task.name, index)
-    setting = Setting(source.corpus, source.depth, source.tokenizer.count)
-    draft = source.task.draft(source.task.parameters, draws, setting)
     budget = source.length - TOKENS_TO_GENERATE
+    draft = source.draft(index)
     fitted = fit(draft, source.tokenizer, budget)
     assert isinstance(fitted, Fitted)
     assert fitted.rendered.text == example.prompt
-    one_more = source.tokenizer.encode(draft.render(fitted.units + 1).text).ids
+    bigger = draft.render(fitted.units + 1)
+    one_more = source.tokenizer.encode(bigger.text + bigger.answer_prefix).ids
     assert len(example.ids) <= budget < len(one_more)
 
 
@@ -121,7 +115,7 @@ def test_distractors_never_carry_a_queried_key(source, index):
 def test_an_oracle_scores_full_marks(source, index):
     """Whoever parses the prompt finds every reference."""
     example = _example(source, index)
-    assert all_references(_oracle(example.prompt), example.references) == 1
+    assert all_references(oracle_answer(example.text, source.corpora), example.references) == 1
 
 
 @settings(quick, max_examples=25)
@@ -130,7 +124,7 @@ def test_examples_are_independent_of_each_other(source, indices):
     """Example k is the same alone, in any order and from a fresh source."""
     together = {index: _example(source, index) for index in indices}
     again = ExampleSource(
-        source.task, source.length, source.tokenizer, source.corpus, source.tokens_to_generate, source.depth
+        source.task, source.length, source.tokenizer, source.corpora, source.tokens_to_generate, source.depth
     )
     for index in reversed(indices):
         assert again.example(index) == together[index]
@@ -144,7 +138,9 @@ def test_the_reached_position_follows_the_depth(source, depths):
     single = NeedleInAHaystack(parameters.haystack, parameters.key, parameters.value)
     reached = []
     for depth in sorted(depths):
-        placed = ExampleSource(_task(single), source.length, source.tokenizer, source.corpus, TOKENS_TO_GENERATE, depth)
+        placed = ExampleSource(
+            _task(single), source.length, source.tokenizer, source.corpora, TOKENS_TO_GENERATE, depth
+        )
         example = _example(placed, 3)
         context = example.prompt.partition("\n")[2].rpartition("\nWhat ")[0]
         needle = NEEDLE.search(example.prompt[example.prompt.lower().rindex(example.references[0].lower()) - 150 :])
@@ -173,7 +169,7 @@ def _blocks(parameters: NeedleInAHaystack, context: str, example: Example) -> li
 def test_the_recorded_token_holds_the_start_of_the_needle(source, index):
     """Each recorded position is the token at which the needle's sentence begins."""
     example = _example(source, index)
-    starts = source.tokenizer.encode(example.prompt).starts
+    starts = source.tokenizer.encode(example.text).starts
     beginnings = {match[2]: match.start() for match in NEEDLE.finditer(example.prompt)}
     for reference, token in zip(example.references, example.needle_tokens, strict=True):
         end = starts[token + 1] if token + 1 < len(starts) else len(example.prompt)
@@ -188,7 +184,7 @@ def test_a_length_too_small_names_the_smallest_that_fits(source, samples):
 
     def at(length: int) -> ExampleSource:
         return ExampleSource(
-            source.task, length, source.tokenizer, source.corpus, source.tokens_to_generate, source.depth
+            source.task, length, source.tokenizer, source.corpora, source.tokens_to_generate, source.depth
         )
 
     assert len(at(smallest).examples(samples)) == samples
@@ -199,9 +195,9 @@ def test_a_length_too_small_names_the_smallest_that_fits(source, samples):
 @pytest.mark.parametrize("name", [name for name in tasks() if name.startswith("niah")])
 def test_ruler_tasks_are_worded_as_ruler_does(name):
     """With haystack, keys and values masked, a prompt is RULER's, in its singular or plural."""
-    example = ExampleSource(tasks()[name], 600, WhitespaceTokenizer(), embedded_essays(), 128).example(0)
+    example = ExampleSource(tasks()[name], 600, WhitespaceTokenizer(), EMBEDDED, 128).example(0)
     introduction, rest = example.prompt.split("\n", 1)
-    question = rest.rpartition("\n")[2]
+    question = rest.rpartition("\n")[2] + example.answer_prefix
     kind = "uuid" if name in ("niah_single_3", "niah_multikey_3") else "number"
     if name in ("niah_multivalue", "niah_multiquery"):
         begin, verb, plural, how_many = "Some", "are", f"{kind}s", "are all"
@@ -226,15 +222,15 @@ def test_every_format_is_expressible():
     assert len(FORMATS) == 27
     assert {"essay-word-number", "essay-word-uuid", "repeat-word-number"} <= set(tasks())
     for name in FORMATS:
-        example = ExampleSource(tasks()[name], 800, ByteTokenizer(), embedded_essays(), 30).example(1)
-        assert all_references(_oracle(example.prompt), example.references) == 1
+        example = ExampleSource(tasks()[name], 800, ByteTokenizer(), EMBEDDED, 30).example(1)
+        assert all_references(oracle_answer(example.text, EMBEDDED), example.references) == 1
 
 
 def test_training_and_evaluation_examples_never_meet():
     """The same index asks for another needle in the training namespace."""
     made = {
         namespace: ExampleSource(
-            tasks()["niah_single_1"], 400, WhitespaceTokenizer(), embedded_essays(), 30, namespace=namespace
+            tasks()["niah_single_1"], 400, WhitespaceTokenizer(), EMBEDDED, 30, namespace=namespace
         ).examples(300)
         for namespace in ("evaluation", TRAINING)
     }

@@ -168,7 +168,7 @@ def test_a_cell_of_two_suites_is_computed_once(zoo):
 def test_the_terminal_shows_header_progress_and_tables(zoo):
     """A run names zoo, device, versions and corpus, then a line a cell, then tables and the results."""
     done = zoo.run(results="shown")
-    for text in ("zoo small (m2a)", "device cpu", "torch 2.", "corpus embedded", "8 cells"):
+    for text in ("zoo small (m2a)", "device cpu", "torch 2.", "embedded corpora", "8 cells"):
         assert text in done.stdout
     assert re.search(
         r"m2a-niah_single_1-192 +accuracy +[\d.]+ \(was [\d.]+\) passed, 12 examples, [\d,]+ tokens/s, ", done.stdout

@@ -18,7 +18,6 @@ POCKET = Path(__file__).resolve().parents[2] / "zoo" / "pocket" / "tokenizer.jso
 END = "<|endoftext|>"
 
 pocket = load_tokenizer(POCKET, end_of_sequence=END)
-pocket_with_beginning = load_tokenizer(POCKET, beginning_of_sequence=END)
 
 # The name of a special token is that token wherever it stands, and no text.
 texts = st.one_of(
@@ -58,7 +57,6 @@ def _with_template(folder: Path) -> Path:
 def test_decoding_gives_the_text_back(text):
     """Whatever text is encoded, decoding its ids gives it back."""
     assert pocket.decode(pocket.encode(text).ids) == text
-    assert pocket_with_beginning.decode(pocket_with_beginning.encode(text).ids) == text
 
 
 @quick
@@ -90,13 +88,12 @@ def test_starts_are_the_characters_that_tokens_start_at(text):
 
 
 @quick
-@given(texts.filter(bool), st.integers(min_value=0), st.booleans())
-def test_token_at_holds_the_character(text, index, beginning):
+@given(texts.filter(bool), st.integers(min_value=0))
+def test_token_at_holds_the_character(text, index):
     """The token at a character is one that starts there or before, while the next starts after it."""
     index %= len(text)
-    encoding = (pocket_with_beginning if beginning else pocket).encode(text)
+    encoding = pocket.encode(text)
     token = encoding.token_at(index)
-    assert token >= beginning
     assert encoding.starts[token] <= index
     assert all(start > index for start in encoding.starts[token + 1 :])
 
@@ -111,26 +108,14 @@ def test_the_token_at_a_character_spells_it(text, index):
     assert pocket.decode([encoding.ids[token]])[index - encoding.starts[token]] == text[index]
 
 
-@quick
-@given(texts)
-def test_the_beginning_is_added_once(text):
-    """A beginning-of-sequence token comes first and only once where it is asked for, and changes nothing else."""
-    without, with_it = pocket.encode(text), pocket_with_beginning.encode(text)
-    beginning = BACKEND.token_to_id(END)
-    assert beginning not in without.ids
-    assert with_it.ids == (beginning, *without.ids)
-    assert with_it.starts == (0, *without.starts)
-    assert pocket_with_beginning.count(text) == len(without.ids)
-
-
 @pytest.mark.parametrize("text", ["", "one", "one one two"])
 def test_the_files_own_special_tokens_are_left_out(tmp_path, text):
-    """A file that would add a beginning and an end adds neither: there is one beginning where asked for, else none."""
+    """A file that would add a beginning and an end adds neither."""
     path = _with_template(tmp_path)
-    plain, asked = load_tokenizer(path), load_tokenizer(path, beginning_of_sequence="<s>", end_of_sequence="</s>")
+    plain, asked = load_tokenizer(path), load_tokenizer(path, end_of_sequence="</s>")
     ids = tuple({"one": 3}.get(word, 2) for word in text.split())
     assert plain.encode(text).ids == ids
-    assert asked.encode(text).ids == (0, *ids)
+    assert asked.encode(text).ids == ids
     assert asked.count(text) == plain.count(text) == len(ids)
     assert (plain.end_of_sequence, asked.end_of_sequence) == (None, 1)
 
@@ -149,16 +134,15 @@ def test_truncation_and_padding_of_the_file_are_ignored(tmp_path):
 
 
 def test_the_fingerprint_tells_tokenizers_apart(tmp_path):
-    """The fingerprint is the same for the same file, and another for another vocabulary, beginning or end."""
+    """The fingerprint is the same for the same file, and another for another vocabulary or end."""
     backend = tokenizers.Tokenizer.from_file(str(POCKET))
     backend.add_tokens(["grass"])
     others = [
         load_tokenizer(_saved(backend, tmp_path), end_of_sequence=END),
-        pocket_with_beginning,
         load_tokenizer(POCKET),
     ]
     assert load_tokenizer(POCKET, end_of_sequence=END).fingerprint == pocket.fingerprint
-    assert len({each.fingerprint for each in (pocket, *others)}) == 4
+    assert len({each.fingerprint for each in (pocket, *others)}) == 3
 
 
 @quick
@@ -206,8 +190,7 @@ def test_a_truncated_file_is_named(tmp_path_factory, cut):
     assert str(path) in str(refusal.value)
 
 
-@pytest.mark.parametrize("which", ["end_of_sequence", "beginning_of_sequence"])
-def test_a_token_the_vocabulary_lacks_is_named(which):
+def test_a_token_the_vocabulary_lacks_is_named():
     """A special token that the vocabulary does not have is refused by its name."""
     with pytest.raises(TokenizerError, match="'</nowhere>'"):
-        load_tokenizer(POCKET, **{which: "</nowhere>"})
+        load_tokenizer(POCKET, end_of_sequence="</nowhere>")

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from generators.corpora import embedded_essays
+from generators.corpora.essays import embedded_essays
 from generators.draws import TRAINING, Draw
 from generators.tokenization import load_tokenizer
 from models.checkpoints import load_state_spaces

@@ -8,7 +8,7 @@ from itertools import accumulate
 from typing import TypeVar
 
 from generators import protocol
-from generators.corpora import Corpus
+from generators.corpora.essays import Corpus
 from generators.draws import Draw
 from generators.needles import Kind, Needle, Question, draw_text
 from generators.tokenization import Tokenizer
@@ -128,7 +128,7 @@ class TrainingTexts:
         ids: list[int] = []
         answer: list[bool] = []
         for i, group in enumerate(groups):
-            question = (text if i == 0 else "") + group.question.text
+            question = (text if i == 0 else "") + group.question.text + group.question.answer_prefix
             response = group.answer(order)
             for piece, is_answer in ((question, False), (response, True)):
                 # Answers begin with a blank, where the pre-tokenizer splits anyway: encoding them
@@ -159,4 +159,6 @@ class _Group:
         """An upper estimate of what needles, question and answer take."""
         sentences = sum(tokenizer.count("\n" + needle.sentence) + 1 for needle in self.needles)
         values = " " + protocol.joined_query([needle.value for needle in self.needles]) + "."
-        return sentences + len(tokenizer.encode(self.question.text).ids) + len(tokenizer.encode(values).ids) + 2
+        return (
+            sentences + tokenizer.count(self.question.text + self.question.answer_prefix) + tokenizer.count(values) + 2
+        )

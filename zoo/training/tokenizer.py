@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from generators import protocol
-from generators.corpora import Corpus
+from generators.corpora.essays import Corpus
 from generators.draws import TRAINING, Draw
 from generators.needles import Kind, Needle, Question, draw_text
 
@@ -45,5 +45,5 @@ def _prompts() -> list[str]:
         question = Question(kind, (needle.key,), plural=draw.below(2) == 0)
         joiner = draw.choice((" ", "\n"))
         haystack = joiner.join([protocol.NOISE, needle.sentence, protocol.NOISE])
-        texts.append(f"{question.introduction}{haystack}{question.text} {needle.value}.")
+        texts.append(f"{question.introduction}{haystack}{question.text}{question.answer_prefix} {needle.value}.")
     return texts

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generators.corpora import Corpus
+from generators.corpora.essays import Corpus
+from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
 from generators.tasks import tasks
@@ -103,7 +104,7 @@ class Trainer:
     def evaluate(self, task: str, length: int, samples: int, tokens_to_generate: int) -> float:
         """Free-running accuracy in percent on examples of the training namespace."""
         source = ExampleSource(
-            tasks()[task], length, self.tokenizer, self.corpus, tokens_to_generate, namespace=TRAINING
+            tasks()[task], length, self.tokenizer, EmbeddedCorpora(), tokens_to_generate, namespace=TRAINING
         )
         examples = source.examples(samples)
         self.model.eval()

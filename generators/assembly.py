@@ -1,0 +1,145 @@
+"""Prompts put together from pieces that are tokenized once each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import chain
+
+import numpy as np
+import numpy.typing as npt
+
+from generators.frames import Frame, Special
+from generators.tokenization import Tokenizer
+
+__all__ = ["Assembly", "Ids", "Piece", "TokenizedTexts", "assemble", "framed"]
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """A part of a prompt.
+
+    Attributes:
+        text: Its text.
+        ids: Its tokens as the continuation of a text that it meets at a seam; None leaves them to
+            the tokenizer.
+    """
+
+    text: str
+    ids: Ids | None = None
+
+
+@dataclass(frozen=True)
+class Assembly:
+    """The tokens of a prompt.
+
+    Attributes:
+        count: How many there are.
+        starts: For each part, the index of the token that holds its first visible character; of its
+            first token where its ids were given.
+    """
+
+    count: int
+    starts: tuple[int, ...]
+    _groups: tuple[Ids | Sequence[int], ...]
+
+    @property
+    def ids(self) -> tuple[int, ...]:
+        """The ids, exactly those of the whole text."""
+        lists = (group.tolist() if isinstance(group, np.ndarray) else group for group in self._groups)
+        return tuple(chain.from_iterable(lists))
+
+
+def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly:
+    """Puts parts together; those that do not meet at a seam are tokenized as one text."""
+    groups: list[Ids | Sequence[int]] = []
+    starts: list[int] = []
+    count = 0
+    i = 0
+    while i < len(parts):
+        part = parts[i]
+        if isinstance(part, Special):
+            groups.append((part.id,))
+            starts.append(count)
+            count += 1
+            i += 1
+            continue
+        before = parts[i - 1] if i else None
+        opening = before is None or isinstance(before, Special)
+        together = [part]
+        for other in parts[i + 1 :]:
+            if isinstance(other, Special) or tokenizer.joins(together[-1].text, other.text):
+                break
+            together.append(other)
+        if part.ids is not None and len(together) == 1 and not opening:
+            ids: Ids | Sequence[int] = part.ids
+            starts.append(count)
+        else:
+            text = "".join(each.text for each in together)
+            if not opening:
+                encoding = tokenizer.continued(text)
+            elif isinstance(before, Special) and before.spelled:
+                encoding = tokenizer.after_special(text)
+            else:
+                encoding = tokenizer.encode(text)
+            ids = encoding.ids
+            character = 0
+            for each in together:
+                visible = len(each.text) - len(each.text.lstrip())
+                starts.append(count + max(encoding.token_at(character + visible), 0))
+                character += len(each.text)
+        groups.append(ids)
+        count += len(ids)
+        i += len(together)
+    return Assembly(count, tuple(starts), tuple(groups))
+
+
+def framed(frame: Frame, prompt: Sequence[Piece], answer_prefix: str) -> list[Piece | Special]:
+    """A prompt and its answer prefix in a model's frame, ready to assemble."""
+    before, after = (
+        [part if isinstance(part, Special) else Piece(part) for part in side] for side in (frame.before, frame.after)
+    )
+    return [*before, *prompt, *after, Piece(answer_prefix)]
+
+
+class TokenizedTexts:
+    """Many texts tokenized once each, to be strung together in any order.
+
+    Attributes:
+        texts: The texts.
+        counts: Their numbers of tokens, [texts].
+    """
+
+    def __init__(self, tokenizer: Tokenizer, texts: Iterable[str]) -> None:
+        self.texts = tuple(texts)
+        encoded = tokenizer.all_continued(self.texts)
+        self.counts = np.array([len(ids) for ids in encoded], dtype=np.int64)
+        self._ids: Ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(self.counts.sum()))
+        self._offsets = np.cumsum(self.counts) - self.counts
+        self._tokenizer = tokenizer
+
+    def seamless_with(self, other: TokenizedTexts) -> bool:
+        """Whether any of these texts meets any of the other's at a seam."""
+        lefts = {text[-2:] for text in self.texts}
+        rights = {text[:3] for text in other.texts}
+        return all(self._tokenizer.joins(left, right) for left in lefts for right in rights)
+
+    def strung(self, order: npt.NDArray[np.int64]) -> Ids:
+        """The ids of the texts at `order`, one after the other."""
+        return _gathered(self._ids, self._offsets[order], self.counts[order])
+
+    def interleaved(self, own: npt.NDArray[np.int64], other: TokenizedTexts, theirs: npt.NDArray[np.int64]) -> Ids:
+        """The ids of one of these texts, one of the other's, and so on in turn."""
+        both = np.concatenate([self._ids, other._ids])
+        offsets = np.stack([self._offsets[own], other._offsets[theirs] + len(self._ids)], axis=1).ravel()
+        counts = np.stack([self.counts[own], other.counts[theirs]], axis=1).ravel()
+        return _gathered(both, offsets, counts)
+
+
+def _gathered(ids: Ids, offsets: npt.NDArray[np.int64], counts: npt.NDArray[np.int64]) -> Ids:
+    """The slices `ids[offset : offset + count]`, joined."""
+    ends = np.cumsum(counts)
+    total = int(ends[-1]) if len(ends) else 0
+    return ids[np.repeat(offsets - (ends - counts), counts) + np.arange(total)]

@@ -1,0 +1,221 @@
+"""Common words extraction: the words of a numbered list that occur most often (paper, appendix B.2).
+
+Invariants of every prompt: the words asked for are the most frequent ones, without a tie; each occurs
+exactly as often as the parameters say; a longer prompt of the same example has the same common words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from generators import protocol
+from generators.assembly import Piece, TokenizedTexts
+from generators.budget import Draft, Rendered
+from generators.corpora import words
+from generators.corpora.sets import Corpora, CorpusName
+from generators.draws import Draw
+from generators.scoring import all_references
+from generators.tasks import Setting, task
+from generators.tokenization import Tokenizer
+
+__all__ = ["CommonWords", "common_words"]
+
+_NUMBERS_A_ROUND: Final = 4096
+
+
+@dataclass(frozen=True)
+class CommonWords:
+    """Find the words that occur most often.
+
+    Attributes:
+        common: How many common words there are.
+        frequency: How often each of them occurs.
+        uncommon_frequency: How often every other word occurs.
+        short_frequency: `frequency` at lengths below `short_below`.
+        short_uncommon_frequency: `uncommon_frequency` there.
+        short_below: In tokens, prompt plus answer.
+        demonstrations: Solved examples before the prompt.
+    """
+
+    common: int = 10
+    frequency: int = 30
+    uncommon_frequency: int = 3
+    short_frequency: int = 6
+    short_uncommon_frequency: int = 1
+    short_below: int = 4096
+    demonstrations: int = 1
+
+    @property
+    def corpus(self) -> CorpusName | None:
+        """The corpus its prompts are made from."""
+        return "words"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.common <= 1000:
+            raise ValueError(f"common must be between 1 and 1000, not {self.common}")
+        for prefix in ("", "short_"):
+            often, seldom = getattr(self, f"{prefix}frequency"), getattr(self, f"{prefix}uncommon_frequency")
+            if not 1 <= often <= 1000:
+                raise ValueError(f"{prefix}frequency must be between 1 and 1000, not {often}")
+            if not 1 <= seldom < often:
+                raise ValueError(
+                    f"{prefix}uncommon_frequency must be at least 1 and below {prefix}frequency ({often}), not {seldom}"
+                )
+        for name in ("frequency", "uncommon_frequency"):
+            # So that a longer length always has the longer list.
+            if getattr(self, f"short_{name}") > getattr(self, name):
+                raise ValueError(f"short_{name} must be at most {name} ({getattr(self, name)})")
+        if self.short_below < 0 or self.demonstrations < 0:
+            raise ValueError("short_below and demonstrations must not be negative")
+
+    def shape(self, length: int) -> tuple[_Shape, _Shape]:
+        """The list of the prompt, and of its demonstrations, at a length."""
+        if length < self.short_below:
+            return _Shape(self.common, self.short_frequency, self.short_uncommon_frequency), _Shape(self.common, 3, 1)
+        return _Shape(self.common, self.frequency, self.uncommon_frequency), _Shape(self.common, 10, 3)
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """How often the common words and all others occur in a list."""
+
+    common: int
+    frequency: int
+    uncommon_frequency: int
+
+    def items(self, uncommon: int) -> int:
+        return self.common * self.frequency + uncommon * self.uncommon_frequency
+
+
+class _Vocabulary:
+    """Words and numbers, each tokenized once; both grow as prompts need them."""
+
+    def __init__(self, tokenizer: Tokenizer, corpora: Corpora) -> None:
+        self._tokenizer = tokenizer
+        self._rounds = words.more_words(corpora.words.words)
+        self.words = TokenizedTexts(tokenizer, [" " + word for word in words.common_words()])
+        self.rounds = [len(self.words.texts)]
+        self.numbers = TokenizedTexts(tokenizer, ())
+        self.reach(items=_NUMBERS_A_ROUND, words_needed=0)
+
+    def reach(self, *, items: int, words_needed: int) -> None:
+        """Sees to it that there are so many numbers and words."""
+        if items <= len(self.numbers.texts) and words_needed <= len(self.words.texts):
+            return
+        if items > len(self.numbers.texts):
+            count = -(-items // _NUMBERS_A_ROUND) * _NUMBERS_A_ROUND
+            self.numbers = TokenizedTexts(self._tokenizer, [f" {i + 1}." for i in range(count)])
+            self.number_tokens = np.concatenate([[0], np.cumsum(self.numbers.counts)])
+        while words_needed > len(self.words.texts):
+            (more,) = islice(self._rounds, 1)
+            self.words = TokenizedTexts(self._tokenizer, [*self.words.texts, *(" " + word for word in more)])
+            self.rounds.append(len(self.words.texts))
+        self.seamless = self.words.seamless_with(self.numbers) and self.numbers.seamless_with(self.words)
+
+
+@lru_cache(maxsize=4)
+def _vocabulary(tokenizer: Tokenizer, corpora: Corpora) -> _Vocabulary:
+    return _Vocabulary(tokenizer, corpora)
+
+
+class _WordDraw:
+    """An example's words in random order: all of one round before any of the next."""
+
+    def __init__(self, vocabulary: _Vocabulary, draw: Draw) -> None:
+        self._vocabulary = vocabulary
+        self._draw = draw
+        self._order: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._rounds = 0
+
+    def first(self, count: int) -> npt.NDArray[np.int64]:
+        """The numbers of the first `count` words."""
+        self._vocabulary.reach(items=0, words_needed=count)
+        while count > len(self._order):
+            edges = [0, *self._vocabulary.rounds]
+            begin, end = edges[self._rounds], edges[self._rounds + 1]
+            self._order = np.concatenate([self._order, begin + self._draw.stream(self._rounds).order(end - begin)])
+            self._rounds += 1
+        return self._order[:count]
+
+
+@task(
+    "cwe",
+    CommonWords(),
+    tokens_to_generate=protocol.COMMON_WORDS_TOKENS_TO_GENERATE,
+    score=all_references,
+    has_depth=False,
+)
+def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft:
+    """The prompt of one example; its number of uncommon words is still open."""
+    vocabulary = _vocabulary(setting.tokenizer, setting.corpora)
+    shape, shown_shape = parameters.shape(setting.length)
+    drawn = _WordDraw(vocabulary, draw.stream("words"))
+    answers = _texts(vocabulary, drawn.first(shape.common))
+    introduction = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
+    question = Piece(protocol.COMMON_WORDS_QUESTION.format(count=shape.common))
+    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
+    before: list[Piece] = []
+    for number in range(parameters.demonstrations):
+        stream = draw.stream("demonstration", number)
+        shown = _WordDraw(vocabulary, stream.stream("words"))
+        # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
+        listed = _listed(vocabulary, shown, shown_shape, shown_shape.common * shown_shape.uncommon_frequency, stream)
+        solved = enumerate(_texts(vocabulary, shown.first(shape.common)), 1)
+        answer = " ".join(f"{i}. {word}" for i, word in solved)
+        before += [introduction, listed, Piece(f"{question.text}{answer_prefix} {answer}\n")]
+    costs = _Costs(vocabulary, drawn, shape)
+
+    def render(units: int) -> Rendered:
+        listed = _listed(vocabulary, drawn, shape, units, draw.stream("list"))
+        return Rendered((*before, introduction, listed, question), answer_prefix)
+
+    return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless)
+
+
+class _Costs:
+    """The tokens of an example's list by its number of uncommon words."""
+
+    def __init__(self, vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape) -> None:
+        self._vocabulary, self._drawn, self._shape = vocabulary, drawn, shape
+        self._words: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+
+    def tokens(self, uncommon: int) -> int:
+        shape, vocabulary = self._shape, self._vocabulary
+        if uncommon >= len(self._words):
+            order = self._drawn.first(shape.common + 2 * uncommon)
+            counts = vocabulary.words.counts[order[shape.common :]]
+            self._words = np.concatenate([[0], np.cumsum(counts * shape.uncommon_frequency)])
+            vocabulary.reach(items=shape.items(2 * uncommon), words_needed=0)
+        # The common words are always there, and so are constant.
+        return int(self._words[uncommon] + vocabulary.number_tokens[shape.items(uncommon)])
+
+
+def _texts(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Sequence[str]:
+    return [vocabulary.words.texts[index][1:] for index in order.tolist()]
+
+
+def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: int, draw: Draw) -> Piece:
+    """The numbered list after its first number, "1."."""
+    items = shape.items(uncommon)
+    vocabulary.reach(items=items, words_needed=0)
+    order = drawn.first(shape.common + uncommon)
+    frequencies = np.full(len(order), shape.uncommon_frequency)
+    frequencies[: shape.common] = shape.frequency
+    listed = np.repeat(order, frequencies)[draw.order(items)]
+    numbers = np.arange(1, items)
+    words, digits = vocabulary.words.texts, vocabulary.numbers.texts
+    rest = [text for i, word in enumerate(listed[1:].tolist(), 1) for text in (digits[i], words[word])]
+    text = words[listed[0]] + "".join(rest)
+    if not vocabulary.seamless:
+        return Piece(text)
+    ids = np.concatenate(
+        [vocabulary.words.strung(listed[:1]), vocabulary.numbers.interleaved(numbers, vocabulary.words, listed[1:])]
+    )
+    return Piece(text, ids)

@@ -1,0 +1,138 @@
+"""Frequent words extraction: the three most frequent words of a coded text (paper, appendix B.2).
+
+Invariants of every prompt: frequencies fall with the rank as a Zeta distribution's; the first rank is
+dots, to be ignored; the next three are the answer, and no other word is as frequent as they are.
+"""
+
+from __future__ import annotations
+
+import string
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from generators import protocol
+from generators.assembly import Piece, TokenizedTexts
+from generators.budget import Draft, Rendered
+from generators.draws import Draw
+from generators.scoring import all_references
+from generators.tasks import Setting, task
+
+__all__ = ["FrequentWords", "frequent_words"]
+
+_ANSWERS: Final = 3
+_TOKENS_A_WORD_OF_THE_VOCABULARY: Final = 50
+
+
+@dataclass(frozen=True)
+class FrequentWords:
+    """Find the three most frequent words.
+
+    Attributes:
+        exponent: Of the Zeta distribution; the larger, the easier.
+        word_length: Letters in a coded word.
+        vocabulary: Different words at most, dots included; 0 takes one for every 50 tokens of the
+            prompt, as RULER does.
+    """
+
+    exponent: float = 2.0
+    word_length: int = 6
+    vocabulary: int = 0
+
+    def __post_init__(self) -> None:
+        if not 1 < self.exponent <= 4:
+            raise ValueError(f"exponent must be above 1 and at most 4, not {self.exponent}")
+        if not 3 <= self.word_length <= 64:
+            raise ValueError(f"word_length must be between 3 and 64, not {self.word_length}")
+        if self.vocabulary != 0 and not _ANSWERS < self.vocabulary <= 10_000:
+            raise ValueError(f"vocabulary must be 0 or between {_ANSWERS + 1} and 10000, not {self.vocabulary}")
+
+
+@task(
+    "fwe",
+    FrequentWords(),
+    tokens_to_generate=protocol.FREQUENT_WORDS_TOKENS_TO_GENERATE,
+    score=all_references,
+    has_depth=False,
+)
+def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> Draft:
+    """The prompt of one example; its number of words is still open."""
+    room = setting.length - setting.tokens_to_generate
+    possible = len(string.ascii_lowercase) ** parameters.word_length
+    wanted = parameters.vocabulary or max(room // _TOKENS_A_WORD_OF_THE_VOCABULARY, _ANSWERS + 1)
+    # Half of all words that are possible, so that drawing different ones comes to an end.
+    vocabulary = min(wanted, possible // 2)
+    shares, sizes = _shares(parameters.exponent, vocabulary)
+    coded = _CodedWords(parameters.word_length, draw.stream("words"), setting)
+
+    def counts(units: int) -> npt.NDArray[np.int64]:
+        # Beyond the sizes that have ties now and then, every size is possible.
+        size = sizes[units - 1] if units <= len(sizes) else sizes[-1] + units - len(sizes)
+        found = (size * shares).astype(np.int64)
+        return found[: int(np.count_nonzero(found))]
+
+    def tokens(units: int) -> int:
+        found = counts(units)
+        return int((found * coded.first(len(found)).counts[: len(found)]).sum())
+
+    def render(units: int) -> Rendered:
+        found = counts(units)
+        texts = coded.first(len(found))
+        order = np.repeat(np.arange(len(found)), found)
+        order = order[draw.stream("text").order(len(order))]
+        piece = Piece(
+            "".join(texts.texts[index] for index in order.tolist()), texts.strung(order) if coded.seamless else None
+        )
+        introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
+        return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)
+
+    answers = [text[1:] for text in coded.first(_ANSWERS + 1).texts[1 : _ANSWERS + 1]]
+    return Draft(tuple(answers), tokens, render, constant=coded.seamless)
+
+
+class _CodedWords:
+    """Random words by rank, dots first; drawn one after the other, so that a longer text has the same."""
+
+    def __init__(self, letters: int, draw: Draw, setting: Setting) -> None:
+        self._letters, self._draw, self._tokenizer = letters, draw, setting.tokenizer
+        self._texts = [" " + protocol.DOTS]
+        self._tokenized = TokenizedTexts(setting.tokenizer, self._texts)
+        joins = setting.tokenizer.joins
+        self.seamless = joins("aa", " ab") and joins("..", " ab") and joins("aa", " ..") and joins("..", " ..")
+
+    def first(self, count: int) -> TokenizedTexts:
+        """At least the first `count` words."""
+        if count > len(self._texts):
+            known = set(self._texts)
+            while len(self._texts) < count + count // 8:
+                word = " " + "".join(self._draw.choice(string.ascii_lowercase) for _ in range(self._letters))
+                if word not in known:
+                    known.add(word)
+                    self._texts.append(word)
+            self._tokenized = TokenizedTexts(self._tokenizer, self._texts)
+        return self._tokenized
+
+
+@lru_cache(maxsize=64)
+def _shares(exponent: float, vocabulary: int) -> tuple[npt.NDArray[np.float64], tuple[int, ...]]:
+    """The share of each rank in the text, and the smallest sizes at which nothing ties with the answer.
+
+    After the last of the sizes there are no ties any more.
+    """
+    from scipy.special import zeta
+
+    shares = np.arange(1, vocabulary + 1, dtype=np.float64) ** -exponent / zeta(exponent)
+    last, next_one = (_weight(rank, exponent) for rank in (_ANSWERS + 1, _ANSWERS + 2))
+    settled = int(np.ceil(zeta(exponent) / (last - next_one))) + 1
+    sizes = np.arange(1, settled + 1)
+    answer = (sizes * shares[_ANSWERS]).astype(np.int64)
+    other = (sizes * shares[_ANSWERS + 1]).astype(np.int64) if vocabulary > _ANSWERS + 1 else np.zeros_like(sizes)
+    return shares, tuple(int(size) for size in sizes[answer > other])
+
+
+def _weight(rank: int, exponent: float) -> float:
+    """The weight of a rank."""
+    return float(rank) ** -exponent
