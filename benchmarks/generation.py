@@ -148,7 +148,6 @@ def main() -> None:
 
 def _comparison(given: argparse.Namespace, work: Path) -> str:
     """RULER's seconds by task and length, and ours by task."""
-    templates = _templates(given.ruler)
     lines = [
         f"Seconds for {given.samples} examples a length; one core.",
         "",
@@ -159,7 +158,7 @@ def _comparison(given: argparse.Namespace, work: Path) -> str:
     for task in given.tasks:
         ours = _ours(given, [task], given.lengths, given.samples, work)
         theirs = [
-            _run(_ruler_command(given, templates, task, length, work), work / "report", given.limit, given.core)
+            _run(ruler_command(given, task, length, given.samples, work), work / "report", given.limit, given.core)
             for length in given.lengths
         ]
         # A run that hangs would make any ratio: it is shown, and left out of their sum, not of ours.
@@ -213,17 +212,16 @@ def _ours(
     return measured
 
 
-def _ruler_command(
-    given: argparse.Namespace, templates: dict[str, tuple[str, int]], task: str, length: int, work: Path
-) -> list[str]:
+def ruler_command(given: argparse.Namespace, task: str, length: int, samples: int, work: Path) -> list[str]:
+    """The command that lets RULER write one file below `work`/ruler, timed into `work`/report."""
     script, options = TASKS[task]
-    template, budget = templates[script]
+    template, budget = _templates(given.ruler)[script]
     return [
         *(given.ruler_python, "-c", _RULER_DRIVER, str(work / "report")),
         str(given.ruler.absolute() / f"scripts/data/synthetic/{script}.py"),
         *("--save_dir", str(work / "ruler"), "--save_name", task, "--tokenizer_type", "hf"),
         *("--tokenizer_path", str(given.tokenizer.absolute()), "--max_seq_length", str(length)),
-        *("--tokens_to_generate", str(budget), "--num_samples", str(given.samples), "--template", template),
+        *("--tokens_to_generate", str(budget), "--num_samples", str(samples), "--template", template),
         *options.split(),
     ]
 

@@ -149,9 +149,9 @@ class ExampleSource:
                 return length
             length = smallest
 
-    def draft(self, index: int) -> Draft:
-        """Example `index` while its size is still open."""
-        setting = Setting(
+    def setting(self, index: int) -> Setting:
+        """What the task may use for example `index`."""
+        return Setting(
             index=index,
             length=self.length,
             tokens_to_generate=self.tokens_to_generate,
@@ -161,8 +161,14 @@ class ExampleSource:
             depth=self.depth,
             shared=Draw(self.namespace, self.seed, self.task.name),
         )
-        draw = Draw(self.namespace, self.seed, self.task.name, index)
-        return self.task.draft(self.task.parameters, draw, setting)
+
+    def draws(self, index: int) -> Draw:
+        """The draws of example `index`."""
+        return Draw(self.namespace, self.seed, self.task.name, index)
+
+    def draft(self, index: int) -> Draft:
+        """Example `index` while its size is still open."""
+        return self.task.draft(self.task.parameters, self.draws(index), self.setting(index))
 
     def _fitted(self, index: int, budget: float) -> int | tuple[tuple[str, ...], Fitted]:
         draft = self.draft(index)

@@ -24,7 +24,17 @@ from generators.scoring import all_references
 from generators.tasks import Setting, task
 from generators.tokenization import Tokenizer
 
-__all__ = ["FORMATS", "Kind", "Needle", "NeedleInAHaystack", "Question", "draw_text", "needle_in_a_haystack"]
+__all__ = [
+    "FORMATS",
+    "Kind",
+    "Needle",
+    "NeedleInAHaystack",
+    "Plan",
+    "Question",
+    "draw_text",
+    "needle_in_a_haystack",
+    "planned_needles",
+]
 
 Kind = Literal["word", "number", "uuid"]
 HaystackKind = Literal["noise", "essay", "needles"]
@@ -138,8 +148,25 @@ def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str],
             return text
 
 
-def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
-    """The prompt of one example; its haystack is still open in size."""
+@dataclass(frozen=True)
+class Plan:
+    """The needles of one example and what they go into.
+
+    Attributes:
+        needles: All of them.
+        answering: Those that hold references; the first ones.
+        question: What is asked.
+        haystack: Still open in size.
+    """
+
+    needles: tuple[Needle, ...]
+    answering: tuple[Needle, ...]
+    question: Question
+    haystack: Haystack
+
+
+def planned_needles(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Plan:
+    """Draws the needles of one example."""
     haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
     taken: list[str] = []
     facts = draw.stream("needles")
@@ -151,12 +178,18 @@ def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Set
     answering = needles[: parameters.queries * parameters.values]
     queried = tuple(dict.fromkeys(needle.key for needle in answering))
     question = Question(parameters.value, queried, plural=len(answering) > 1)
-
     haystack = _haystack(parameters, taken, draw.stream("distractors"), setting)
+    return Plan(tuple(needles), tuple(answering), question, haystack)
+
+
+def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
+    """The prompt of one example; its haystack is still open in size."""
+    plan = planned_needles(parameters, draw, setting)
+    haystack, question, answering = plan.haystack, plan.question, plan.answering
     depths = _depths(parameters, draw.stream("depths"))
     if setting.depth is not None:
         depths[: len(answering)] = [setting.depth] * len(answering)
-    sentences = [needle.sentence for needle in needles]
+    sentences = [needle.sentence for needle in plan.needles]
     # Where blocks end in a line end, the last one ends where the question's would be.
     asked = question.text.removeprefix(haystack.trailing or "\0")
 

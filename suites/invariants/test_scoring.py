@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -99,3 +102,19 @@ def test_examples(prediction, wanted, share, any_of_them):
     """Answers that a person can check score what RULER gives them."""
     assert all_references(prediction, wanted) == share
     assert best_reference(prediction, wanted) == any_of_them
+
+
+# Scored by RULER's own functions; `benchmarks/ruler_agreement.py` made them.
+CASES = json.loads(Path(__file__).with_name("ruler_scores.json").read_text(encoding="utf-8"))
+
+
+def test_scores_are_rulers_on_cases_that_it_scored():
+    """On at least a thousand cases that RULER's own functions scored, ours give the same to two decimals."""
+    assert len(CASES) >= 1000
+    for case in CASES:
+        prediction, wanted = case["prediction"], case["references"]
+        assert round(100 * all_references(prediction, wanted), 2) == case["all"]
+        assert round(100 * best_reference(prediction, wanted), 2) == case["part"]
+        assert (cleaned(prediction) == "") == case["null"]
+    assert {0.0, 100.0} < {case["all"] for case in CASES}
+    assert any(case["null"] for case in CASES)
