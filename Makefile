@@ -12,7 +12,7 @@ niah: $(INSTALLED)
 
 # Everything that runs no zoo model.
 test: $(INSTALLED)
-	$(PYTEST) -m "not gpu" $(ARGS)
+	$(PYTEST) -m "not gpu" -n auto $(ARGS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

@@ -11,11 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generators.corpora.sets import EmbeddedCorpora
+from generators.examples import ExampleSource
 from generators.tasks import tasks
+from suites.invariants.strategies import ByteTokenizer
 from zoo.cards import Card, Cell, Sweep, Zoo, ZooError, load_zoo, unknown_name
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
-built_in = pytest.mark.parametrize("name", ["pocket", "paper"])
+built_in = pytest.mark.parametrize("name", ["pocket", "paper", "sanity"])
 KEY = re.compile(r"(?P<task>[a-z0-9_-]+?)-(?P<length>\d+)(?:-d(?P<depth>\d+))?")
 
 SOUND = """\
@@ -267,3 +270,156 @@ def test_unknown_names(given_name, valid, said):
 def test_unknown_names_where_there_are_none(given_name):
     """Where no name exists at all, the answer is still a sentence that holds the name given."""
     assert f"unknown depth {given_name}" in unknown_name("depth", given_name, [])
+
+
+VARIANTS = """
+[tasks.vt]
+demonstrations = 0
+
+[tasks.long-chains]
+like = "vt"
+hops = 8
+
+[tasks.essay-three-keys]
+like = "niah_single_1"
+haystack = "essay"
+keys = 3
+
+[tasks.questions-again]
+like = "qa_1"
+"""
+
+
+def _variant_zoo(folder: Path) -> Zoo:
+    return load_zoo(
+        str(_written(folder, SOUND.replace('tasks = ["niah_single_1", ', 'tasks = ["long-chains", ') + VARIANTS))
+    )
+
+
+def test_a_variant_is_like_its_task_but_for_its_changes(tmp_path):
+    """A variant has the parameters of the registered task it is like, but for those it gives, and its own name."""
+    known = _variant_zoo(tmp_path).tasks
+    for name, like, changes in (
+        ("vt", "vt", {"demonstrations": 0}),
+        ("long-chains", "vt", {"hops": 8}),
+        ("essay-three-keys", "niah_single_1", {"haystack": "essay", "keys": 3}),
+        ("questions-again", "qa_1", {}),
+    ):
+        registered = tasks()[like]
+        assert known[name] == replace(registered, name=name, parameters=replace(registered.parameters, **changes))
+
+
+def test_a_variant_leaves_all_other_tasks_as_they_are(tmp_path):
+    """A file's variants change neither the other tasks of its zoo nor those of any other."""
+    before = dict(tasks())
+    known = _variant_zoo(tmp_path).tasks
+    assert dict(tasks()) == before
+    assert load_zoo(str(_written(tmp_path, SOUND))).tasks == before
+    own = {"long-chains", "essay-three-keys", "questions-again"}
+    assert set(known) == set(before) | own
+    assert all(known[name] == task for name, task in before.items() if name != "vt")
+    assert known["vt"] != before["vt"]
+
+
+def test_a_sweep_asks_a_variant(tmp_path):
+    """A variant is asked like any task, with its own tokens kept for the answer and its own smallest length."""
+    zoo = _variant_zoo(tmp_path)
+    assert [str(cell) for cell in zoo.cells("ruler")] == [
+        "m2a-long-chains-256",
+        "m2a-long-chains-512",
+        "m2a-niah_multikey_3-512",
+    ]
+    assert zoo.budget("long-chains") == tasks()["vt"].tokens_to_generate
+    text = zoo.folder.joinpath("own.toml").read_text(encoding="utf-8")
+    text = text.replace("niah_single_1 = 48", "long-chains = 70").replace("niah_multikey_3 = 512", "long-chains = 300")
+    zoo = load_zoo(str(_written(tmp_path, text)))
+    assert zoo.budget("long-chains") == 70
+    assert zoo.left_out() == {"long-chains": [256]}
+
+
+def test_the_changed_task_makes_other_prompts(tmp_path):
+    """A parameter of a variant reaches its prompts: a longer chain is answered by more names."""
+    task = _variant_zoo(tmp_path).tasks["long-chains"]
+    example = ExampleSource(task, 2000, ByteTokenizer(), EmbeddedCorpora(), 30).example(0)
+    assert len(example.references) == 9
+
+
+@pytest.mark.parametrize(
+    ("table", "said"),
+    [
+        ("[tasks.vt]\nhop = 6", "tasks.vt: task vt has no parameter hop; there are chains, hops, demonstrations"),
+        ('[tasks.mine]\nlike = "vt"\nkeys = 2', "tasks.mine: task vt has no parameter keys; there are chains, "),
+        ('[tasks.vt]\nhops = "6"', "tasks.vt: hops must be of the kind of 4, not '6'"),
+        ("[tasks.vt]\nhops = true", "tasks.vt: hops must be of the kind of 4, not True"),
+        ("[tasks.vt]\nhops = 4.0", "tasks.vt: hops must be of the kind of 4, not 4.0"),
+        ("[tasks.niah_single_1]\nkey = 3", "tasks.niah_single_1: key must be of the kind of 'word', not 3"),
+        ("[tasks.vt]\nhops = 0", "tasks.vt: hops must be between 1 and 100, not 0"),
+        ("[tasks.niah_single_1]\nqueries = 2", "tasks.niah_single_1: queries"),
+        ('[tasks.niah_single_1]\nvalue = "letter"', "tasks.niah_single_1: value must be one of "),
+        ('[tasks.mine]\nlike = "vtt"', "tasks.mine.like: unknown task vtt (did you mean vt?); there are "),
+        ("[tasks.mine]\nlike = 3", "tasks.mine.like: unknown task 3"),
+        ("[tasks.mine]\nhops = 3", "tasks.mine.like: unknown task mine"),
+        ('[tasks.a]\nlike = "vt"\n[tasks.b]\nlike = "a"', "tasks.b.like: unknown task a"),
+        ("[tasks]\nvt = 6", "tasks.vt must be a table, not 6"),
+    ],
+)
+def test_mistakes_in_variants_are_named(tmp_path, table, said):
+    """A variant that cannot be is refused with the file, its table and the parameter."""
+    assert _refusal(_written(tmp_path, f"{SOUND}\n{table}\n")).startswith(said)
+
+
+@pytest.mark.parametrize("task", ["vt", "cwe", "fwe", "long-chains"])
+def test_depths_of_a_task_without_are_refused(tmp_path, task):
+    """A sweep with depths is refused where one of its tasks hides nothing at a depth, variants included."""
+    text = SOUND.replace('["essay-word-uuid"]', f'["essay-word-uuid", "{task}"]') + VARIANTS
+    said = f"sweeps.niah_position: task {task} has no depth; leave depths out of its sweep"
+    assert _refusal(_written(tmp_path, text)) == said
+    assert task in load_zoo(str(_written(tmp_path, text.replace("depths = [0, 50, 100]\n", "")))).tasks
+
+
+def _oracle(folder: Path, *fields: str) -> Path:
+    card = "\n".join(('family = "oracle"', 'tokenizer = "tokenizer.json"', *fields))
+    return _written(folder, f"{SOUND[: SOUND.index('[models')]}[models.oracle]\n{card}\n")
+
+
+@pytest.mark.parametrize(("fields", "window"), [([], None), (["window = 1"], 1), (["window = 512"], 512)])
+def test_an_oracle_needs_no_checkpoint(tmp_path, fields, window):
+    """The card of an oracle has a tokenizer and no checkpoint, and may say how far it looks back."""
+    assert load_zoo(str(_oracle(tmp_path, *fields))).models == {
+        "oracle": Card("oracle", "oracle", "tokenizer.json", window=window)
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (['path = "pocket/m2a"'], "models.oracle: an oracle has no checkpoint, so neither path nor hub"),
+        (['hub = "a/b"', 'revision = "c"'], "models.oracle: an oracle has no checkpoint, so neither path nor hub"),
+        (["window = 0"], "models.oracle.window must be a whole number of at least 1, not 0"),
+        (["window = -512"], "models.oracle.window must be a whole number of at least 1, not -512"),
+        (["window = 1.5"], "models.oracle.window must be a whole number of at least 1, not 1.5"),
+        (['window = "all"'], "models.oracle.window must be a whole number of at least 1, not 'all'"),
+        (["window = true"], "models.oracle.window must be a whole number of at least 1, not True"),
+    ],
+)
+def test_an_oracle_with_more_is_refused(tmp_path, fields, said):
+    """An oracle with a checkpoint, or with a window that is no number of tokens, is refused."""
+    assert _refusal(_oracle(tmp_path, *fields)) == said
+
+
+@pytest.mark.parametrize("source", ['path = "pocket/m2a"', 'hub = "a/b"\nrevision = "c"'])
+def test_only_an_oracle_has_a_window(tmp_path, source):
+    """A window on the card of a model with a checkpoint is refused."""
+    text = SOUND.replace('path = "pocket/m2a"', f"{source}\nwindow = 512")
+    assert _refusal(_written(tmp_path, text)) == "models.m2a: window is for the oracle family only"
+
+
+def test_the_sanity_zoo_has_only_oracles():
+    """The models of the sanity zoo need nothing but a tokenizer, which is shipped, and one sees everything."""
+    zoo = load_zoo("sanity")
+    assert {card.family for card in zoo.models.values()} == {"oracle"}
+    assert all((zoo.folder / card.tokenizer).is_file() for card in zoo.models.values())
+    windows = {name: card.window for name, card in zoo.models.items()}
+    assert windows.pop("oracle") is None
+    assert windows == {f"window-{window}": window for window in windows.values()}
+    assert windows

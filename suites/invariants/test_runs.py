@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from drift.results import CellResult, ResultFolder
+from generators.__main__ import main as generators_command
 from suites.invariants.runs import REPOSITORY, SmallZoo, command, environment, run
 
+POCKET_TOKENIZER = REPOSITORY / "zoo" / "pocket" / "tokenizer.json"
 CELLS = 8  # of the small zoo, one of them in two suites
 
 
@@ -225,3 +230,108 @@ def test_results_that_cannot_be_written_are_told_first(tmp_path, workers):
     assert done.returncode == pytest.ExitCode.USAGE_ERROR
     assert "INTERNALERROR" not in done.stdout + done.stderr
     assert "--results: results cannot be written to" in done.stdout + done.stderr
+
+
+_ORACLES = """
+samples = 20
+batch_tokens = 16384
+tokens_to_generate = { niah_single_1 = 48, niah_single_2 = 48 }
+
+[sweeps.ruler]
+tasks = ["niah_single_1", "niah_single_2"]
+lengths = [256, 1024]
+
+[models.oracle]
+family = "oracle"
+tokenizer = "tokenizer.json"
+end_of_sequence = "<|endoftext|>"
+
+[models.window-512]
+family = "oracle"
+window = 512
+tokenizer = "tokenizer.json"
+end_of_sequence = "<|endoftext|>"
+"""
+
+
+@pytest.fixture
+def oracles(tmp_path: Path) -> SmallZoo:
+    """A zoo of two oracles, one of which sees only the last 512 tokens."""
+    shutil.copy(POCKET_TOKENIZER, tmp_path)
+    (tmp_path / "small.toml").write_text(_ORACLES, encoding="utf-8")
+    return SmallZoo(tmp_path)
+
+
+def test_oracles_run_as_models_do(oracles):
+    """An oracle answers everything, one with a window what it sees, and without snapshots both fail with advice."""
+    done = oracles.run("--tasks=niah_single_1")
+    assert done.returncode == 1, done.stdout
+    for cell in ("niah_single_1-256", "niah_single_1-1024"):
+        assert f"oracle-{cell}: no snapshot yet: run with --snapshot-update to accept 100.00" in done.stdout
+        assert f"window-512-{cell}: no snapshot yet: run with --snapshot-update" in done.stdout
+    assert not (oracles.folder / "snapshots").exists()
+    results = {f"{each.model}-{each.key}": each for each in ResultFolder(oracles.folder / "results").read()}
+    assert set(results["oracle-niah_single_1-1024"].scores) == {1.0}
+    seen = results["window-512-niah_single_1-1024"]
+    places = zip(seen.needle_tokens, seen.prompt_tokens, strict=True)
+    assert seen.scores == tuple(float(needle >= tokens - 512) for (needle,), tokens in places)
+    assert 0 < sum(seen.scores) < 20
+
+
+@pytest.fixture
+def ruler_data(tmp_path: Path) -> Path:
+    """Files of prompts of two tasks, one at a length of its own."""
+    folder = tmp_path / "data"
+    for task, length in (("vt", "600"), ("niah_single_2", "400")):
+        arguments = ["write", f"--task={task}", f"--length={length}", f"--tokenizer={POCKET_TOKENIZER}"]
+        out = folder / length / "data" / task / "validation.jsonl"
+        assert generators_command([*arguments, "--samples=5", "--seed=7", f"--out={out}"]) == 0
+    return folder
+
+
+def test_rulers_own_files_are_evaluated(oracles, ruler_data):
+    """Files of prompts become cases of their tasks and lengths, whose accuracies are accepted beside them."""
+    done = oracles.run("-v", f"--ruler-data={ruler_data}", "--models=oracle", "--snapshot-update")
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
+    for cell in ("vt-600", "niah_single_2-400"):
+        assert f"test_ruler[oracle-{cell}]" in done.stdout
+        assert re.search(rf"oracle-{cell} +accuracy +100\.00 .*, 5 examples, ", done.stdout)
+    written = ruler_data / "snapshots" / "small" / "oracle.json"
+    assert set(json.loads(written.read_text(encoding="utf-8"))["cells"]) == {"vt-600", "niah_single_2-400"}
+    assert not (oracles.folder / "snapshots").exists()
+    lines = (ruler_data / "600" / "data" / "vt" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
+    result = CellResult.read(oracles.folder / "results" / "cells" / "oracle" / "vt-600.json")
+    assert [list(references) for references in result.references] == [json.loads(line)["outputs"] for line in lines]
+
+
+def test_a_malformed_file_of_prompts_stops_the_run(oracles, ruler_data):
+    """A line that was cut is named with its file before any case, and nothing is written."""
+    path = ruler_data / "600" / "data" / "vt" / "validation.jsonl"
+    path.write_text(path.read_text(encoding="utf-8")[:-20], encoding="utf-8")
+    done = oracles.run(f"--ruler-data={ruler_data}", "--snapshot-update")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = (done.stdout + done.stderr).strip().splitlines()
+    assert line.startswith(f"ERROR: --ruler-data: {path}, line 5: not JSON, the file may be cut short")
+    assert not (ruler_data / "snapshots").exists()
+    assert not (oracles.folder / "results").exists()
+
+
+def test_real_corpora_are_needed_only_where_prompts_are_made_of_them(oracles, monkeypatch):
+    """Without the real corpora a run stops before any model where a selected task needs one, and only there."""
+    monkeypatch.setenv("LONGWATCH_CACHE", str(oracles.folder / "cache"))
+    monkeypatch.setenv("LOAD_LOG", str(oracles.folder / "loads"))
+    options = ["-p", "suites.invariants.load_counter", "--corpus=real", "--models=oracle", "--lengths=256"]
+    stopped = oracles.run(*options)
+    assert stopped.returncode == pytest.ExitCode.USAGE_ERROR
+    (line,) = [line for line in (stopped.stdout + stopped.stderr).splitlines() if line.startswith("ERROR: ")]
+    assert line.startswith("ERROR: --corpus real: ")
+    for part in ("(essays) is not in the cache", "`python -m generators fetch essays`", "--corpus embedded"):
+        assert part in line
+    assert "Traceback" not in stopped.stdout + stopped.stderr
+    assert not (oracles.folder / "loads").exists()
+
+    done = oracles.run(*options, "--tasks=niah_single_1", "--snapshot-update")
+    assert done.returncode == 0, done.stdout
+    assert re.search(r"oracle-niah_single_1-256 +accuracy +100\.00 ", done.stdout)
+    assert (oracles.folder / "loads").read_text(encoding="utf-8").split() == ["oracle", "0"]
