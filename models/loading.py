@@ -18,6 +18,7 @@ from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
 from models.checkpoints import CheckpointError, load_state_spaces, weights_fingerprint
 from models.decoding import Decoder
 from models.oracle import Oracle
+from models.state_spaces import StateSpacesModel
 
 if TYPE_CHECKING:
     from zoo.cards import Card
@@ -82,11 +83,13 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         decoder = Oracle(tokenizer, corpora, card.window)
     else:
         decoder = FAMILIES[card.family](directory, torch.device(device), dtype)
+        _emulate(card, decoder)
     environment = {
         "weights": None if directory is None else weights_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
         "frame": _frame_fingerprint(frame),
+        "emulate": list(card.emulate),
         "device": _device_name(device),
         "dtype": str(dtype).removeprefix("torch."),
         "python": platform.python_version(),
@@ -94,6 +97,17 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "cuda": torch.version.cuda,
     }
     return LoadedModel(card, decoder, tokenizer, frame, environment)
+
+
+def _emulate(card: Card, decoder: Decoder[Any]) -> None:
+    if not card.emulate:
+        return
+    if not isinstance(decoder, StateSpacesModel):
+        raise CheckpointError(f"model {card.name}: family {card.family} has no defects to emulate")
+    try:
+        decoder.emulate(card.emulate)
+    except ValueError as error:
+        raise CheckpointError(f"model {card.name}: {error}") from None
 
 
 def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:

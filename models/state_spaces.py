@@ -6,8 +6,9 @@ tensors are loaded without renaming. What a model is made of is read from its `c
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,11 @@ from models.causal_convolution import causal_convolution, last_inputs
 from models.state_space_duality import ssd_chunked, ssd_step
 from models.state_spaces_configuration import AttentionConfiguration, Mamba2Configuration, StateSpacesConfiguration
 
-__all__ = ["StateSpacesModel", "StateSpacesState"]
+__all__ = ["CONVOLVED_HISTORY", "StateSpacesModel", "StateSpacesState"]
+
+# mamba-ssm's attention keeps what its convolution made of a prompt where it should keep the
+# convolution's inputs, so that its decoding differs from its own full forward (its pull request 1027).
+CONVOLVED_HISTORY: Final = "mamba-ssm#1027"
 
 
 @dataclass
@@ -166,6 +171,8 @@ class Attention(nn.Module):
 
     def __init__(self, d_model: int, configuration: AttentionConfiguration) -> None:
         super().__init__()
+        # As `CONVOLVED_HISTORY`, for those who want to see what it does.
+        self.keeps_convolved = False
         c = self.configuration = configuration
         self.heads_kv = c.num_heads if c.num_heads_kv is None else c.num_heads_kv
         self.head_dim = d_model // c.num_heads if c.head_dim is None else c.head_dim
@@ -190,8 +197,9 @@ class Attention(nn.Module):
         qkv, mlp, mlp_gate = self.in_proj(u).split([self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1)
         before = history = state.history
         if before is not None:
-            history = last_inputs(qkv, span.lengths, before)
-            qkv = causal_convolution(qkv, self.conv1d.weight, self.conv1d.bias, before)
+            convolved = causal_convolution(qkv, self.conv1d.weight, self.conv1d.bias, before)
+            history = last_inputs(convolved if self.keeps_convolved and time > 1 else qkv, span.lengths, before)
+            qkv = convolved
         positions = span.positions[:, None] + torch.arange(time, device=u.device)
         q, k, v = qkv.split([self.d_q, self.d_kv, self.d_kv], -1)
         asking = span.wanted(positions)
@@ -321,6 +329,22 @@ class StateSpacesModel(nn.Module):
         """Makes the output layer the embedding, where the configuration says so."""
         if self.configuration.tie_embeddings:
             self.lm_head.weight = self.backbone.embedding.weight
+
+    def emulate(self, defects: Sequence[str]) -> None:
+        """Takes on known defects of other implementations; `CONVOLVED_HISTORY` is the only one.
+
+        Raises:
+            ValueError: The defect is unknown, or this model has nothing that it could show in.
+        """
+        mixers = [block.mixer for block in self.backbone.blocks]
+        convolving = [mixer for mixer in mixers if isinstance(mixer, Attention) and mixer.configuration.d_conv]
+        for defect in defects:
+            if defect != CONVOLVED_HISTORY:
+                raise ValueError(f"unknown defect {defect!r} to emulate; there is {CONVOLVED_HISTORY}")
+            if not convolving:
+                raise ValueError(f"{defect} is a defect of attention with a convolution, which this model has not")
+            for mixer in convolving:
+                mixer.keeps_convolved = True
 
     @property
     def device(self) -> torch.device:

@@ -40,6 +40,7 @@ class Card:
         trained_length: Tokens in the context it was trained at.
         chat_template: For models that are asked in a chat: a `.jinja` file or `tokenizer_config.json`,
             relative to the zoo's file, or a hub id that has the latter.
+        emulate: Known defects of other implementations to take on (mamba-ssm#1027).
         window: For the oracle, which needs no checkpoint: how many tokens it looks back.
     """
 
@@ -54,6 +55,7 @@ class Card:
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trained_length: int | None = None
     chat_template: str | None = None
+    emulate: tuple[str, ...] = ()
     window: int | None = None
 
 
@@ -231,7 +233,10 @@ def _card(name: str, given: Mapping[str, Any]) -> Card:
     where = f"models.{name}"
     _table(where, given)
     _only(given, [each.name for each in fields(Card) if each.name != "name"], where)
-    card = _dataclass(Card, {**given, "name": name}, where)
+    emulate = given.get("emulate", [])
+    if not isinstance(emulate, list) or not all(isinstance(defect, str) for defect in emulate):
+        raise ZooError(f"{where}.emulate must be a list of names, not {emulate!r}")
+    card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate)}, where)
     if card.family == "oracle":
         if card.path is not None or card.hub is not None:
             raise ZooError(f"{where}: an oracle has no checkpoint, so neither path nor hub")

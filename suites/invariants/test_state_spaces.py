@@ -15,7 +15,7 @@ from torch import Tensor
 import models.state_spaces
 from models.causal_convolution import causal_convolution, last_inputs
 from models.decoding import greedy
-from models.state_spaces import StateSpacesModel, StateSpacesState
+from models.state_spaces import CONVOLVED_HISTORY, StateSpacesModel, StateSpacesState
 from models.state_spaces_configuration import (
     AttentionConfiguration,
     ConfigurationError,
@@ -203,6 +203,25 @@ def test_a_history_of_convolved_values_would_be_caught(kind, in_steps, monkeypat
     assert cached_difference(made, ids, 5) < TOLERANCE
     monkeypatch.setattr(models.state_spaces, "last_inputs", forgetful(made, in_steps=in_steps))
     assert cached_difference(made, ids, 5) > 100 * TOLERANCE
+
+
+def test_the_defect_is_emulated_where_asked_for():
+    """A model that emulates mamba-ssm's defect fails the check in just the way that a forgetful prefill does."""
+    made, ids = tiny("hybrid"), random_ids(2, 20, seed=5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models.state_spaces, "last_inputs", forgetful(made, in_steps=False))
+        expected = cached_difference(made, ids, 5)
+    emulating = tiny_model(HYBRID)
+    emulating.load_state_dict(made.state_dict())
+    emulating.emulate([CONVOLVED_HISTORY])
+    assert cached_difference(emulating, ids, 5) == expected > 100 * TOLERANCE
+
+
+@pytest.mark.parametrize(("kind", "defect"), [("hybrid", "mamba-ssm#1"), ("mamba2", CONVOLVED_HISTORY)])
+def test_a_defect_that_cannot_be_emulated_is_refused(kind, defect):
+    """A defect that is unknown, or that the model has no place for, is refused by its name."""
+    with pytest.raises(ValueError, match=defect):
+        tiny(kind).emulate([defect])
 
 
 @pytest.mark.parametrize(
