@@ -82,6 +82,6 @@ def _drawn(parameters: NeedleInAHaystack, openings: Sequence[int], room: int, ne
             seen += total - place + needle * (1 + (needles - 1) * (1 - depth / 100)) <= room
         return seen / len(protocol.DEPTHS)
     # Of the other needles, a share stands behind: solved for the depth from which on all have room.
-    depth = 1 - (room - needle) / (total + needle * (needles - 1))
-    first = bisect_left(openings, depth * total)
+    shallowest = 1 - (room - needle) / (total + needle * (needles - 1))
+    first = bisect_left(openings, shallowest * total)
     return 0.0 if first >= len(openings) else min(1 - openings[first] / total, 1.0)

@@ -114,7 +114,7 @@ def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:
     if card.chat_template is None:
         return plain_frame(tokenizer, card.beginning_of_sequence)
     local = folder / card.chat_template
-    if not local.suffix:
+    if local.suffix not in (".json", ".jinja"):
         local = _downloaded(card, card.chat_template, None, (_TEMPLATE_FILE,)) / _TEMPLATE_FILE
     template, specials = read_chat_template(local)
     return chat_frame(

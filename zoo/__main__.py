@@ -1,4 +1,4 @@
-"""`python -m zoo train NAME`: trains a pocket model and publishes its checkpoint."""
+"""`python -m zoo`: lists models, checks that one loads and decodes, trains the pocket models."""
 
 from __future__ import annotations
 
@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from generators.corpora.essays import embedded_essays
 from generators.tokenization import load_tokenizer
-from zoo.cards import FOLDER, load_zoo
+from zoo.cards import FOLDER, load_zoo, unknown_name
+from zoo.inspection import facts, listed
 from zoo.training.recipes import load_recipe, recipe_names
 
 if TYPE_CHECKING:
@@ -37,13 +39,37 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("--run", type=Path, help="folder of the run's state and log (default: training-runs/NAME)")
     train.add_argument("--out", type=Path, help="folder of the finished checkpoint (default: zoo/pocket/NAME)")
     train.add_argument("--samples", type=int, default=40, help="examples a task and length of the closing check")
+    train.set_defaults(run=_train)
+    for name, run, text in (
+        ("list", _list, "list the models of a zoo"),
+        ("check", _check, "load a model, let it decode ten tokens, and say what it is made of"),
+    ):
+        command = commands.add_parser(name, help=text, description=text)
+        if name == "check":
+            command.add_argument("name", metavar="CARD", help="the model's name")
+            command.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
+        command.add_argument("--zoo", default="pocket", help="paper, pocket (default), sanity, or a zoo's .toml file")
+        command.set_defaults(run=run)
     given = parser.parse_args(arguments)
     try:
-        _train(given)
-    except ValueError as error:
+        given.run(given)
+    except (ValueError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _list(given: argparse.Namespace) -> None:
+    Console().print(listed(load_zoo(given.zoo)))
+
+
+def _check(given: argparse.Namespace) -> None:
+    zoo = load_zoo(given.zoo)
+    if given.name not in zoo.models:
+        raise ValueError(unknown_name("model", given.name, list(zoo.models)))
+    console = Console(highlight=False)
+    for name, value in facts(zoo.models[given.name], zoo, given.device):
+        console.print(f"[bold]{escape(name)}[/]: {escape(value)}", soft_wrap=True)
 
 
 def _train(given: argparse.Namespace) -> None:

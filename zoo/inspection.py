@@ -1,0 +1,74 @@
+"""What a zoo holds, and whether a card's model can be loaded and decodes."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Iterator
+
+from rich.table import Table
+
+from generators.corpora.sets import EmbeddedCorpora
+from generators.frames import Special
+from zoo.cards import Card, Zoo
+
+__all__ = ["facts", "listed"]
+
+_PROMPT = "The grass is green. The sky is blue."
+_TOKENS = 10
+
+
+def listed(zoo: Zoo) -> Table:
+    """The cards of a zoo."""
+    table = Table()
+    for heading in ("model", "family", "from", "revision", "tokenizer", "dtype", "trained at"):
+        table.add_column(heading, overflow="fold")
+    for card in zoo.models.values():
+        source = card.hub or card.path or "-"
+        trained = "-" if card.trained_length is None else str(card.trained_length)
+        table.add_row(card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
+    return table
+
+
+def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
+    """Loads a model and lets it decode; names and values, each as soon as it is known.
+
+    Raises:
+        models.checkpoints.CheckpointError: The model cannot be loaded.
+        models.decoding.NonFiniteLogits: Its output is not a number.
+    """
+    import torch
+
+    from models.decoding import greedy
+    from models.loading import load
+
+    model = load(card, zoo.folder, device, EmbeddedCorpora())
+    tokenizer = model.tokenizer
+    if isinstance(model.decoder, torch.nn.Module):
+        tensors = dict(model.decoder.named_parameters())
+        yield "tensors", f"{len(tensors)}, {sum(tensor.numel() for tensor in tensors.values()):,} parameters"
+    yield from ((name, str(value)) for name, value in model.environment.items() if value)
+    yield "vocabulary", f"{tokenizer.vocabulary_size:,} tokens, end of sequence {tokenizer.end_of_sequence}"
+    yield "pieces", "tokenized once each" if tokenizer.has_seams else "tokenized whole: no border is a proven seam"
+    yield "before a prompt", _spelled(model.frame.before)
+    yield "after a prompt", _spelled(model.frame.after)
+    ids = [part.id for part in model.frame.before if isinstance(part, Special)] + list(tokenizer.encode(_PROMPT).ids)
+    (answer,) = greedy(
+        model.decoder,
+        [ids],
+        tokens_to_generate=_TOKENS,
+        end_of_sequence=tokenizer.end_of_sequence,
+        batch_tokens=len(ids) + _TOKENS,
+    )
+    yield f"{_PROMPT!r} goes on", repr(tokenizer.decode(answer))
+    if device.startswith("cuda"):
+        peak = torch.cuda.max_memory_allocated(device)
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    yield "largest memory", f"{peak / 2**20:,.0f} MiB"
+
+
+def _spelled(parts: tuple[Special | str, ...]) -> str:
+    return (
+        " ".join(f"<{part.text}: {part.id}>" if isinstance(part, Special) else repr(part) for part in parts)
+        or "nothing"
+    )
