@@ -73,7 +73,7 @@ def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly
             if isinstance(other, Special) or tokenizer.joins(together[-1].text, other.text):
                 break
             together.append(other)
-        if part.ids is not None and len(together) == 1 and not opening:
+        if part.ids is not None and len(together) == 1 and not (opening and tokenizer.marks_beginning):
             ids: Ids | Sequence[int] = part.ids
             starts.append(count)
         else:

@@ -9,7 +9,7 @@ from generators.assembly import Assembly, Piece, assemble, framed
 from generators.frames import Frame
 from generators.tokenization import Tokenizer
 
-__all__ = ["Draft", "Fitted", "LengthTooSmall", "Rendered", "fit"]
+__all__ = ["Draft", "Fitted", "LengthTooSmall", "Rendered", "fit", "largest"]
 
 
 class LengthTooSmall(ValueError):
@@ -110,7 +110,7 @@ def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None =
     beside = best.assembly.count - draft.tokens(1)
     too_many = draft.most + 1 if draft.most is not None else None
     while too_many is None or best.units + 1 < too_many:
-        fits = _largest(draft.tokens, budget - beside, too_many)
+        fits = largest(draft.tokens, budget - beside, too_many)
         tried = attempt(max(fits, best.units + 1))
         used = tried.assembly.count
         exact = draft.constant and used == beside + draft.tokens(tried.units)
@@ -124,7 +124,7 @@ def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None =
     return best
 
 
-def _largest(tokens: Callable[[int], int], room: float, too_many: int | None) -> int:
+def largest(tokens: Callable[[int], int], room: float, too_many: int | None = None) -> int:
     """The largest number of units below `too_many` that take at most `room` tokens; 1 if none does."""
     low, high = 1, 2
     while (too_many is None or high < too_many) and tokens(high) <= room:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from typing import Final
 
 import numpy as np
@@ -132,17 +132,30 @@ class _WordDraw:
         self._vocabulary = vocabulary
         self._draw = draw
         self._order: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._rounds = 0
+        self._ranks: npt.NDArray[np.uint64] | None = None
 
     def first(self, count: int) -> npt.NDArray[np.int64]:
         """The numbers of the first `count` words."""
-        self._vocabulary.reach(items=0, words_needed=count)
-        while count > len(self._order):
+        if count > len(self._order):
+            self._vocabulary.reach(items=0, words_needed=count)
             edges = [0, *self._vocabulary.rounds]
-            begin, end = edges[self._rounds], edges[self._rounds + 1]
-            self._order = np.concatenate([self._order, begin + self._draw.stream(self._rounds).order(end - begin)])
-            self._rounds += 1
+            if count <= edges[1] // 2:
+                # A few words of many need not all be sorted.
+                self._order = self._smallest(edges[1], max(4 * count, 256))
+            else:
+                needed = [i for i, edge in enumerate(edges[:-1]) if edge < count]
+                streams = (edges[i] + self._draw.stream(i).order(edges[i + 1] - edges[i]) for i in needed)
+                self._order = np.concatenate(list(streams))
         return self._order[:count]
+
+    def _smallest(self, words: int, count: int) -> npt.NDArray[np.int64]:
+        """The beginning of the order of the first round."""
+        if self._ranks is None:
+            self._ranks = self._draw.stream(0).numbers(words)
+        if count >= words:
+            return np.argsort(self._ranks, kind="stable")
+        some = np.argpartition(self._ranks, count)[:count]
+        return some[np.argsort(self._ranks[some], kind="stable")]
 
 
 @task(
@@ -211,7 +224,7 @@ def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: 
     listed = np.repeat(order, frequencies)[draw.order(items)]
     numbers = np.arange(1, items)
     words, digits = vocabulary.words.texts, vocabulary.numbers.texts
-    rest = [text for i, word in enumerate(listed[1:].tolist(), 1) for text in (digits[i], words[word])]
+    rest = chain.from_iterable(zip(digits[1:items], map(words.__getitem__, listed[1:].tolist()), strict=True))
     text = words[listed[0]] + "".join(rest)
     if not vocabulary.seamless:
         return Piece(text)

@@ -20,11 +20,14 @@ from generators.budget import Draft, Rendered
 from generators.draws import Draw
 from generators.scoring import all_references
 from generators.tasks import Setting, task
+from generators.tokenization import Tokenizer
 
 __all__ = ["FrequentWords", "frequent_words"]
 
 _ANSWERS: Final = 3
 _TOKENS_A_WORD_OF_THE_VOCABULARY: Final = 50
+_TOKENS_A_CODED_WORD: Final = 2
+_WORDS_A_ROUND: Final = 16
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,9 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
     # Half of all words that are possible, so that drawing different ones comes to an end.
     vocabulary = min(wanted, possible // 2)
     shares, sizes = _shares(parameters.exponent, vocabulary)
-    coded = _CodedWords(parameters.word_length, draw.stream("words"), setting)
+    coded = _CodedWords(parameters.word_length, draw.stream("words"), setting.tokenizer)
+    # So many that occur at all with most tokenizers; with others, more are drawn as they are needed.
+    coded.first(min(vocabulary, int(np.count_nonzero(room // _TOKENS_A_CODED_WORD * shares >= 1)) + 1))
 
     def counts(units: int) -> npt.NDArray[np.int64]:
         # Beyond the sizes that have ties now and then, every size is possible.
@@ -83,9 +88,8 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
         texts = coded.first(len(found))
         order = np.repeat(np.arange(len(found)), found)
         order = order[draw.stream("text").order(len(order))]
-        piece = Piece(
-            "".join(texts.texts[index] for index in order.tolist()), texts.strung(order) if coded.seamless else None
-        )
+        text = "".join(map(texts.texts.__getitem__, order.tolist()))
+        piece = Piece(text, texts.strung(order) if coded.seamless else None)
         introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
         return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)
 
@@ -96,22 +100,23 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
 class _CodedWords:
     """Random words by rank, dots first; drawn one after the other, so that a longer text has the same."""
 
-    def __init__(self, letters: int, draw: Draw, setting: Setting) -> None:
-        self._letters, self._draw, self._tokenizer = letters, draw, setting.tokenizer
-        self._texts = [" " + protocol.DOTS]
-        self._tokenized = TokenizedTexts(setting.tokenizer, self._texts)
-        joins = setting.tokenizer.joins
+    def __init__(self, letters: int, draw: Draw, tokenizer: Tokenizer) -> None:
+        self._letters, self._draw, self._tokenizer = letters, draw, tokenizer
+        self._texts = {" " + protocol.DOTS: None}
+        self._rounds = 0
+        self._tokenized = TokenizedTexts(tokenizer, ())
+        joins = tokenizer.joins
         self.seamless = joins("aa", " ab") and joins("..", " ab") and joins("aa", " ..") and joins("..", " ..")
 
     def first(self, count: int) -> TokenizedTexts:
         """At least the first `count` words."""
-        if count > len(self._texts):
-            known = set(self._texts)
-            while len(self._texts) < count + count // 8:
-                word = " " + "".join(self._draw.choice(string.ascii_lowercase) for _ in range(self._letters))
-                if word not in known:
-                    known.add(word)
-                    self._texts.append(word)
+        if count > len(self._tokenized.texts):
+            while len(self._texts) < count:
+                numbers = self._draw.stream(self._rounds).numbers(_WORDS_A_ROUND * self._letters)
+                letters = (numbers % len(string.ascii_lowercase) + ord("a")).astype(np.uint8).tobytes().decode()
+                starts = range(0, len(letters), self._letters)
+                self._texts.update(dict.fromkeys(" " + letters[start : start + self._letters] for start in starts))
+                self._rounds += 1
             self._tokenized = TokenizedTexts(self._tokenizer, self._texts)
         return self._tokenized
 

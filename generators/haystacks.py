@@ -174,11 +174,13 @@ class NoiseHaystack:
         if whole > 0:
             # The first word apart, for what may end before it in a blank and a line end.
             word, remainder = _split_first_word(head)
-            result += [Piece(word), Piece(remainder)]
-            if whole > 1:
-                # A text that repeats meets itself at a seam or nowhere.
-                result.append(Piece(head * (whole - 1), _tiled(line_ids, whole - 1) if self._parts.seamless else None))
-        if last > lines and rest:
+            result.append(Piece(word))
+            if self._parts.remainder is None:
+                result += [Piece(remainder), *([Piece(head * (whole - 1))] if whole > 1 else [])]
+            else:
+                ids = np.concatenate([self._parts.remainder, np.tile(line_ids, whole - 1)])
+                result.append(Piece(remainder + head * (whole - 1), ids))
+        if first <= lines < last and rest:
             result += [Piece(part) for part in _split_first_word(self._parts[rest][0])]
         return result
 
@@ -188,14 +190,16 @@ def _split_first_word(text: str) -> tuple[str, str]:
     return word, blank + rest
 
 
-def _tiled(ids: Ids, times: int) -> Ids:
-    return np.tile(ids, times)
-
-
 class _Noise(list[tuple[str, Ids]]):
-    """The line whole, then its beginnings of one sentence, two and so on, with their ids."""
+    """The line whole, then its beginnings of one sentence, two and so on, with their ids.
+
+    Attributes:
+        seamless: Whether a line meets the next at a seam.
+        remainder: The ids of the line after its first word, if that ends at a seam too.
+    """
 
     seamless: bool
+    remainder: Ids | None
 
 
 @lru_cache(maxsize=4)
@@ -205,6 +209,9 @@ def _tokenized_noise(tokenizer: Tokenizer) -> _Noise:
     texts = [protocol.NOISE + "\n", *beginnings]
     result = _Noise((text, np.array(tokenizer.continued(text).ids, dtype=np.int32)) for text in texts)
     result.seamless = tokenizer.joins(texts[0], texts[0])
+    word, remainder = _split_first_word(texts[0])
+    seam = result.seamless and tokenizer.joins(word, remainder)
+    result.remainder = np.array(tokenizer.continued(remainder).ids, dtype=np.int32) if seam else None
     return result
 
 

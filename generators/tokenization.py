@@ -63,6 +63,14 @@ class Tokenizer(Protocol):
         """The names of the special tokens, which a chat template may spell out."""
 
     @property
+    def marks_beginning(self) -> bool:
+        """Whether a text has other ids at the beginning than as the continuation of another."""
+
+    @property
+    def decodes_steadily(self) -> bool:
+        """Whether more ids never change the text of those before, but for a last incomplete character."""
+
+    @property
     def has_seams(self) -> bool:
         """Whether any border is proven to be a seam; if not, prompts are tokenized whole."""
 
@@ -104,7 +112,13 @@ class SeamTokenizer:
     Attributes:
         has_seams: Whether any border is proven to be a seam.
         special_tokens: The names of the special tokens.
+        decodes_steadily: Whether more ids never change the text of those before.
+        marks_beginning: Whether a text has other ids at the beginning than as a continuation.
     """
+
+    marks_beginning: bool = False
+
+    decodes_steadily: bool = True
 
     special_tokens: tuple[str, ...] = ()
 
@@ -165,7 +179,9 @@ class FileTokenizer(SeamTokenizer):
         self.special_tokens = tuple(token["content"] for token in definition["added_tokens"] if token["special"])
         scheme = (definition["pre_tokenizer"] or {}).get("prepend_scheme")
         self._marks_only_first = scheme == "first"
+        self.decodes_steadily = _decodes_steadily(definition["decoder"])
         self._unmarked = _without_mark(backend, definition)
+        self.marks_beginning = self._unmarked is not backend
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -194,6 +210,19 @@ class FileTokenizer(SeamTokenizer):
 
     def decode(self, ids: Sequence[int]) -> str:
         return self._backend.decode(list(ids), skip_special_tokens=True)
+
+
+_STEADY_DECODERS = {"ByteLevel", "ByteFallback", "Fuse", "Metaspace", "Replace", "Strip"}
+
+
+def _decodes_steadily(decoder: dict[str, Any] | None) -> bool:
+    # Others clean up around punctuation, or join tokens with blanks.
+    if decoder is None:
+        return False
+    steps = decoder.get("decoders", [decoder])
+    return all(
+        step["type"] in _STEADY_DECODERS and not (step["type"] == "Strip" and step.get("stop")) for step in steps
+    )
 
 
 def _without_mark(backend: tokenizers.Tokenizer, definition: dict[str, Any]) -> tokenizers.Tokenizer:

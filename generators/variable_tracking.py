@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 from typing import Final
 
+import numpy as np
+
 from generators import protocol
 from generators.assembly import Piece, assemble
-from generators.budget import Draft, Rendered
+from generators.budget import Draft, Rendered, largest
 from generators.draws import Draw
 from generators.haystacks import NoiseHaystack
 from generators.placement import placed
 from generators.scoring import all_references
 from generators.tasks import Setting, task
+from generators.tokenization import Tokenizer
 
 __all__ = ["VariableTracking", "variable_tracking"]
 
@@ -28,6 +32,7 @@ _DEMONSTRATED_NAME_LETTERS: Final = 3
 _LOWEST_VALUE, _HIGHEST_VALUE = 10_000, 99_999
 _LONGEST_DEMONSTRATION: Final = 500
 _DEMONSTRATED_HOPS: Final = 10
+_SPARE_TOKENS: Final = 4
 
 
 @dataclass(frozen=True)
@@ -90,7 +95,7 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
     haystack = NoiseHaystack(setting.tokenizer)
     chains = _chains(parameters.chains, parameters.hops, _NAME_LETTERS, draw.stream("chains"))
     depths = _depths(chains, draw.stream("depths"))
-    before = _demonstration(parameters, haystack, draw.stream("demonstration"), setting, chains)
+    before = _demonstration(parameters, draw.stream("demonstration"), setting, chains)
 
     def render(units: int) -> Rendered:
         pieces, where, reached = _task_pieces(haystack, units, chains, depths)
@@ -105,11 +110,12 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
 
 
 def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:
-    names: list[str] = []
-    while len(names) < count * (hops + 1):
-        name = "".join(draw.choice(string.ascii_uppercase) for _ in range(letters))
-        if name not in names:
-            names.append(name)
+    drawn: dict[str, None] = {}
+    while len(drawn) < count * (hops + 1):
+        numbers = draw.numbers(letters * count * (hops + 1))
+        spelled = (numbers % len(string.ascii_uppercase) + ord("A")).astype(np.uint8).tobytes().decode()
+        drawn.update(dict.fromkeys(spelled[i : i + letters] for i in range(0, len(spelled), letters)))
+    names = list(drawn)[: count * (hops + 1)]
     values: list[int] = []
     while len(values) < count:
         value = _LOWEST_VALUE + draw.below(_HIGHEST_VALUE - _LOWEST_VALUE)
@@ -126,13 +132,13 @@ def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:
     return _Chains(str(values[0]), tuple(map(str, values)), tuple(groups[0]), tuple(statements))
 
 
-def _depths(chains: _Chains, draw: Draw) -> list[float]:
+def _depths(chains: _Chains, draw: Draw) -> tuple[float, ...]:
     """Depths in percent, rising along each chain."""
-    return [depth for chain in chains.statements for depth in sorted(100 * draw.fraction() for _ in chain)]
+    return tuple(depth for chain in chains.statements for depth in sorted(100 * draw.fraction() for _ in chain))
 
 
 def _task_pieces(
-    haystack: NoiseHaystack, units: int, chains: _Chains, depths: list[float]
+    haystack: NoiseHaystack, units: int, chains: _Chains, depths: tuple[float, ...]
 ) -> tuple[list[Piece], tuple[int, ...], tuple[float, ...]]:
     sentences = [statement for chain in chains.statements for statement in chain]
     hidden = placed(haystack, units, sentences, depths)
@@ -140,32 +146,68 @@ def _task_pieces(
     return [introduction, *hidden.pieces, question], tuple(1 + place for place in hidden.where), hidden.depths
 
 
-def _demonstration(
-    parameters: VariableTracking, haystack: NoiseHaystack, draw: Draw, setting: Setting, chains: _Chains
-) -> list[Piece]:
-    """A solved example of at most 500 tokens, as in RULER, with as much haystack as fits.
+def _demonstration(parameters: VariableTracking, draw: Draw, setting: Setting, chains: _Chains) -> list[Piece]:
+    """A solved example: names and values are the example's own, the rest is that of all examples, as in RULER."""
+    if not parameters.demonstrations:
+        return []
+    haystack = NoiseHaystack(setting.tokenizer)
+    layout = _layout(
+        parameters,
+        setting.tokenizer,
+        setting.length - setting.tokens_to_generate - setting.frame_tokens,
+        setting.shared.stream("demonstration").path,
+    )
+    while True:
+        shown = _demonstrated(parameters, draw)
+        if chains.value not in shown.values:
+            break
+    shown_pieces, last = _solved(haystack, layout.units, shown, layout.depths)
+    if setting.tokenizer.marks_beginning or not haystack.constant:
+        return [*shown_pieces, last]
+    # As one piece from here on: it is the same whatever the size of the prompt.
+    ids = np.array(assemble(setting.tokenizer, shown_pieces).ids, dtype=np.int32)
+    return [Piece("".join(piece.text for piece in shown_pieces), ids), last]
+
+
+def _demonstrated(parameters: VariableTracking, draw: Draw) -> _Chains:
+    hops = min(parameters.hops, _DEMONSTRATED_HOPS)
+    return _chains(parameters.chains, hops, _DEMONSTRATED_NAME_LETTERS, draw)
+
+
+def _solved(
+    haystack: NoiseHaystack, units: int, shown: _Chains, depths: tuple[float, ...]
+) -> tuple[list[Piece], Piece]:
+    pieces, _, _ = _task_pieces(haystack, units, shown, depths)
+    return pieces, Piece(shown.answer_prefix + " " + " ".join(shown.names) + "\n\n")
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What the demonstrations of all examples of a cell share.
+
+    Attributes:
+        units: Haystack units.
+        depths: Of the statements, in percent.
+    """
+
+    units: int
+    depths: tuple[float, ...]
+
+
+@lru_cache(maxsize=64)
+def _layout(parameters: VariableTracking, tokenizer: Tokenizer, room: int, path: tuple[str | int, ...]) -> _Layout:
+    """As much haystack as 500 tokens hold (RULER's limit) with names of one draw.
 
     Where that would leave the prompt itself without, it takes half of what both have room for.
     """
-    if not parameters.demonstrations:
-        return []
-    hops = min(parameters.hops, _DEMONSTRATED_HOPS)
-    while True:
-        shown = _chains(parameters.chains, hops, _DEMONSTRATED_NAME_LETTERS, draw)
-        if chains.value not in shown.values:
-            break
+    draw, haystack = Draw(*path), NoiseHaystack(tokenizer)
+    shown, asked = _demonstrated(parameters, draw), _chains(parameters.chains, parameters.hops, _NAME_LETTERS, draw)
     depths = _depths(shown, draw)
-    answer = Piece(shown.answer_prefix + " " + " ".join(shown.names) + "\n\n")
-
-    def pieces(units: int) -> list[Piece]:
-        return [*_task_pieces(haystack, units, shown, depths)[0], answer]
-
-    asked = _task_pieces(haystack, 1, chains, [0.0] * sum(map(len, chains.statements)))[0]
-    own = assemble(setting.tokenizer, pieces(1)).count
-    both = assemble(setting.tokenizer, [*pieces(1), *asked, Piece(chains.answer_prefix)]).count
-    free = setting.length - setting.tokens_to_generate - setting.frame_tokens - both
-    room = min(_LONGEST_DEMONSTRATION, own + free // 2)
-    units = 1
-    while own + haystack.tokens(units + 1) - haystack.tokens(1) <= room:
-        units += 1
-    return pieces(units)
+    pieces, last = _solved(haystack, 1, shown, depths)
+    own = assemble(tokenizer, [*pieces, last]).count
+    prompt = _task_pieces(haystack, 1, asked, _depths(asked, draw))[0]
+    both = own + assemble(tokenizer, [*prompt, Piece(asked.answer_prefix)]).count
+    # Other names may take more tokens.
+    spare = _SPARE_TOKENS * sum(map(len, (*shown.statements, *asked.statements)))
+    free = min(_LONGEST_DEMONSTRATION - own, (room - both - spare) // 2)
+    return _Layout(largest(haystack.tokens, free + haystack.tokens(1)), depths)

@@ -91,7 +91,6 @@ def batches(lengths: Sequence[int], tokens: int) -> Iterator[_Batch]:
         yield _Batch(tuple(rows), lengths[rows[0]])
 
 
-@torch.inference_mode()
 def greedy(
     decoder: Decoder[StateType],
     prompts: Sequence[Sequence[int]],
@@ -100,8 +99,11 @@ def greedy(
     end_of_sequence: int | None,
     batch_tokens: int,
     finished: Callable[[int, list[int]], None] = lambda row, ids: None,
+    settled: Callable[[int, list[int]], bool] = lambda row, ids: False,
 ) -> list[list[int]]:
     """Continues each prompt with its most likely tokens.
+
+    A batch that does not fit into memory is halved, and what it has finished is kept.
 
     Args:
         decoder: The model.
@@ -110,39 +112,83 @@ def greedy(
         end_of_sequence: The token that ends an answer early; it is left out of the result.
         batch_tokens: Tokens that are read at once, padding included.
         finished: Called with each prompt's index and new ids as soon as they are known.
+        settled: Asked with a prompt's index and its new ids so far, whether more of them are of no use.
 
     Returns:
         The new ids of each prompt, in the order of `prompts`.
 
     Raises:
         NonFiniteLogits: The model's output is not a number.
+        torch.OutOfMemoryError: Not even one prompt fits into memory.
     """
     results: list[list[int]] = [[] for _ in prompts]
-    for batch in batches([len(prompt) for prompt in prompts], batch_tokens):
-        rows = torch.tensor(batch.rows)
-        lengths = torch.tensor([len(prompts[row]) for row in batch.rows], device=decoder.device)
-        ids = torch.zeros(len(batch.rows), batch.longest, dtype=torch.long)
-        for i, row in enumerate(batch.rows):
-            ids[i, : len(prompts[row])] = torch.tensor(prompts[row])
-        state = decoder.empty_state(len(batch.rows), batch.longest + tokens_to_generate)
-        logits, state = decoder.prefill(ids.to(decoder.device), lengths, state)
-        for token in range(tokens_to_generate):
-            finite = logits.isfinite().all(-1)
-            if not finite.all():
-                raise NonFiniteLogits(int(rows[~finite.cpu()][0]), token)
-            chosen = logits.argmax(-1)
-            ended = chosen.cpu() == (-1 if end_of_sequence is None else end_of_sequence)
-            for row, new in zip(rows[~ended].tolist(), chosen.cpu()[~ended].tolist(), strict=True):
-                results[row].append(new)
-            for row in rows[ended].tolist():
-                finished(row, results[row])
-            if ended.any():
-                going = (~ended).nonzero().squeeze(1)
-                rows, chosen = rows[going], chosen[going.to(chosen.device)]
-                state = state.select(going.to(decoder.device))
-            if not len(rows) or token == tokens_to_generate - 1:
-                break
-            logits, state = decoder.step(chosen, state)
-        for row in rows.tolist():
-            finished(row, results[row])
+    done: set[int] = set()
+
+    def ended(row: int) -> None:
+        done.add(row)
+        finished(row, results[row])
+
+    if tokens_to_generate < 1:
+        for row in range(len(prompts)):
+            ended(row)
+        return results
+    waiting = [list(batch.rows) for batch in batches([len(prompt) for prompt in prompts], batch_tokens)][::-1]
+    while waiting:
+        rows = waiting.pop()
+        try:
+            _continue(decoder, prompts, rows, results, tokens_to_generate, end_of_sequence, settled, ended)
+            continue
+        except torch.OutOfMemoryError:
+            if len(rows) == 1:
+                raise
+        # Out of the handler, nothing holds on to the batch's memory any more.
+        if decoder.device.type == "cuda":
+            torch.cuda.empty_cache()
+        left = [row for row in rows if row not in done]
+        for row in left:
+            results[row].clear()
+        half = (len(left) + 1) // 2
+        waiting += [part for part in (left[half:], left[:half]) if part]
     return results
+
+
+@torch.inference_mode()
+def _continue(
+    decoder: Decoder[StateType],
+    prompts: Sequence[Sequence[int]],
+    batch: Sequence[int],
+    results: list[list[int]],
+    tokens_to_generate: int,
+    end_of_sequence: int | None,
+    settled: Callable[[int, list[int]], bool],
+    ended: Callable[[int], None],
+) -> None:
+    """Continues the prompts of one batch; its longest comes first."""
+    longest = len(prompts[batch[0]])
+    rows = torch.tensor(batch)
+    lengths = torch.tensor([len(prompts[row]) for row in batch], device=decoder.device)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    for i, row in enumerate(batch):
+        ids[i, : len(prompts[row])] = torch.tensor(prompts[row])
+    state = decoder.empty_state(len(batch), longest + tokens_to_generate)
+    logits, state = decoder.prefill(ids.to(decoder.device), lengths, state)
+    for token in range(tokens_to_generate):
+        finite = logits.isfinite().all(-1)
+        if not finite.all():
+            raise NonFiniteLogits(int(rows[~finite.cpu()][0]), token)
+        chosen = logits.argmax(-1)
+        over = []
+        for row, new in zip(rows.tolist(), chosen.tolist(), strict=True):
+            if new != end_of_sequence:
+                results[row].append(new)
+            last = new == end_of_sequence or token == tokens_to_generate - 1
+            over.append(last or settled(row, results[row]))
+            if over[-1]:
+                ended(row)
+        if all(over):
+            return
+        if any(over):
+            going = (~torch.tensor(over)).nonzero().squeeze(1)
+            rows, chosen = rows[going], chosen[going.to(chosen.device)]
+            state = state.select(going.to(decoder.device))
+        logits, state = decoder.step(chosen, state)

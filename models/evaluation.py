@@ -18,7 +18,8 @@ class Answers:
     """What a model made of some examples, in their order.
 
     Attributes:
-        predictions: The generated texts.
+        predictions: The generated texts, as far as they matter: an answer that has all it could score is
+            not gone on with.
         scores: In [0, 1].
         seconds: Wall time of reading and writing.
     """
@@ -58,6 +59,13 @@ def answer(
         scores[row] = score(model.tokenizer.decode(ids), example.references)
         scored(example, scores[row])
 
+    def settled(row: int, ids: list[int]) -> bool:
+        references = examples[row].references
+        return steady and all(map(str.isascii, references)) and score(model.tokenizer.decode(ids), references) == 1
+
+    # A reference that has been found stays found, whatever follows: references are looked for anywhere in
+    # an answer, and what follows changes neither the text before it nor its lower case, if that is ASCII.
+    steady = model.tokenizer.decodes_steadily
     generated = greedy(
         model.decoder,
         [example.ids for example in examples],
@@ -65,6 +73,7 @@ def answer(
         end_of_sequence=model.tokenizer.end_of_sequence,
         batch_tokens=batch_tokens,
         finished=finished,
+        settled=settled,
     )
     predictions = tuple(model.tokenizer.decode(ids) for ids in generated)
     return Answers(predictions, tuple(scores), time.perf_counter() - began)

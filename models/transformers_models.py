@@ -13,8 +13,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 from transformers.cache_utils import (
     DummyLayer,
@@ -50,6 +52,22 @@ _KNOWN = (
 )
 # What the published configurations call the longest input.
 _LONGEST = ("max_position_embeddings", "max_seq_len", "max_sequence_length")
+# Kinds that keep more than plain keys and values and are known to continue from it when they read several tokens
+# at once. Others, the first Mamba among them, begin anew then and continue with one token only; they get one.
+_CONTINUING = (
+    "bamba",
+    "falcon_h1",
+    "gemma3n_text",
+    "gemma4_text",
+    "granitemoehybrid",
+    "lfm2",
+    "mamba2",
+    "nemotron_h",
+    "olmo_hybrid",
+    "qwen3_5_text",
+    "qwen3_next",
+    "zamba2",
+)
 _NAMED_AT_MOST = 6
 
 
@@ -66,11 +84,23 @@ class _Reading:
     padding: Tensor | None = None
 
     def flush_right(self, x: Tensor) -> Tensor:
-        """x [batch, heads, slots, width] with each row's padding moved from its right to its left."""
+        """Moves each row's padding from its right to its left, in x [batch, heads, slots, width]."""
         if self.padding is None:
             return x
         source = (torch.arange(x.shape[2], device=x.device) - self.padding[:, None]) % x.shape[2]
         return x.gather(2, source[:, None, :, None].expand_as(x))
+
+
+def _stored(layer: DynamicLayer) -> tuple[Tensor, Tensor]:
+    return cast("tuple[Tensor, Tensor]", (layer.keys, layer.values))
+
+
+def _with_stored(layer: DynamicLayer, new: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    """All keys and values that new tokens may look at: the stored ones and their own."""
+    if not layer.is_initialized:
+        return new
+    keys, values = _stored(layer)
+    return torch.cat([keys, new[0]], 2), torch.cat([values, new[1]], 2)
 
 
 class _FullLayer(DynamicLayer):
@@ -88,10 +118,8 @@ class _FullLayer(DynamicLayer):
             for buffer, states in zip(self._buffers, new, strict=True):
                 buffer[:, :, used : used + states.shape[2]] = states
             self._show(used + new[0].shape[2])
-            return self.keys, self.values
-        seen = new
-        if self.is_initialized:
-            seen = (torch.cat([self.keys, new[0]], 2), torch.cat([self.values, new[1]], 2))
+            return _stored(self)
+        seen = _with_stored(self, new)
         self._store([self._reading.flush_right(states)[:, :, -self._reading.slots :] for states in seen])
         return seen
 
@@ -99,7 +127,7 @@ class _FullLayer(DynamicLayer):
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
         made = _FullLayer(reading, self._room)
         if self.is_initialized:
-            made._store([states[rows, :, -reading.slots :] for states in (self.keys, self.values)])
+            made._store([states[rows, :, -reading.slots :] for states in _stored(self)])
         return made
 
     def _store(self, states: Sequence[Tensor]) -> None:
@@ -123,9 +151,7 @@ class _WindowLayer(DynamicSlidingWindowLayer):
         self._reading = reading
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        seen = (key_states, value_states)
-        if self.is_initialized:
-            seen = (torch.cat([self.keys, seen[0]], 2), torch.cat([self.values, seen[1]], 2))
+        seen = _with_stored(self, (key_states, value_states))
         self._store([self._reading.flush_right(states) for states in seen])
         return seen
 
@@ -133,7 +159,7 @@ class _WindowLayer(DynamicSlidingWindowLayer):
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
         made = _WindowLayer(reading, self.sliding_window)
         if self.is_initialized:
-            made._store([states[rows] for states in (self.keys, self.values)])
+            made._store([states[rows] for states in _stored(self)])
         return made
 
     def _store(self, states: Sequence[Tensor]) -> None:
@@ -180,53 +206,30 @@ class TransformersState:
             state.cache = _FlushCache([layer.rows(rows, reading) for layer in layers], reading)
         elif self.cache is not None:
             state.cache = copy.copy(self.cache)
-            state.cache.layers = [_rows_of(layer, rows, state.slots) for layer in self.cache.layers]
+            state.cache.layers = [
+                _combined([layer], lambda parts: parts[0][rows], state.slots) for layer in self.cache.layers
+            ]
         return state
 
 
-def _rows_of(layer: Any, rows: Tensor, slots: int) -> Any:
-    """A copy of some rows of one of the library's layers that has no slots but the last ones."""
-    made = copy.copy(layer)
-    if isinstance(layer, LinearAttentionLayer):
-        _replace_states(made, lambda of: None if of(layer) is None else of(layer)[rows])
-    if isinstance(layer, DynamicLayer) and layer.is_initialized:
-        _cut(made, layer.keys[rows], layer.values[rows], slots)
-    return made
-
-
-def _joined(layers: Sequence[Any], slots: int) -> Any:
-    """The library's layers of several batches as one, the rows of each flush right."""
-    first = layers[0]
-    made = copy.copy(first)
-    if isinstance(first, LinearAttentionLayer):
-        _replace_states(made, lambda of: None if of(first) is None else torch.cat([of(layer) for layer in layers]))
-    if isinstance(first, DynamicLayer) and first.is_initialized:
+def _combined(layers: Sequence[Any], combine: Callable[[list[Tensor]], Tensor], slots: int) -> Any:
+    """One of the library's layers made of those of several batches, with its rows flush right in so many slots."""
+    made = copy.copy(layers[0])
+    if isinstance(made, LinearAttentionLayer):
+        for name in ("conv_states", "recurrent_states"):
+            states = [getattr(layer, name) for layer in layers]
+            kept = {i: None if states[0][i] is None else combine([of[i] for of in states]) for i in states[0]}
+            setattr(made, name, kept)
+    if isinstance(made, DynamicLayer) and made.is_initialized:
+        if isinstance(made, DynamicSlidingWindowLayer):
+            made.cumulative_length = slots
+            slots = min(slots, made.sliding_window - 1)
         most = max(layer.keys.shape[2] for layer in layers)
-        keys, values = (
-            torch.cat([nn.functional.pad(part, (0, 0, most - part.shape[2], 0)) for part in parts])
+        made.keys, made.values = (
+            combine([functional.pad(part, (0, 0, most - part.shape[2], 0)) for part in parts])[:, :, most - slots :]
             for parts in ([layer.keys for layer in layers], [layer.values for layer in layers])
         )
-        _cut(made, keys, values, slots)
     return made
-
-
-def _replace_states(layer: LinearAttentionLayer, change: Any) -> None:
-    # A shallow copy shares these dictionaries; the library writes into them and into their tensors.
-    for name, value in vars(layer).items():
-        if isinstance(value, dict):
-            setattr(layer, name, dict(value))
-    for states in (layer.conv_states, layer.recurrent_states):
-        name = "conv_states" if states is layer.conv_states else "recurrent_states"
-        for i in list(states):
-            states[i] = change(lambda of, name=name, i=i: getattr(of, name)[i])
-
-
-def _cut(layer: DynamicLayer, keys: Tensor, values: Tensor, slots: int) -> None:
-    kept = slots
-    if isinstance(layer, DynamicSlidingWindowLayer):
-        layer.cumulative_length = slots
-        kept = min(slots, layer.sliding_window - 1)
-    layer.keys, layer.values = (part[:, :, part.shape[2] - kept :] for part in (keys, values))
 
 
 class TransformersModel(nn.Module):
@@ -255,7 +258,11 @@ class TransformersModel(nn.Module):
             raise CheckpointError(f"{name} takes no cache, so it cannot be read in pieces")
         if type(model.config) in MODEL_FOR_MASKED_LM_MAPPING and not getattr(model.config, "is_decoder", True):
             raise CheckpointError(f"{name} reads in both directions (is_decoder is false in config.json)")
+        lowest, highest = getattr(text, "time_step_limit", None) or (0.0, math.inf)
+        if lowest > 0 or highest < math.inf:
+            raise CheckpointError(f"{name} forgets time_step_limit {[lowest, highest]} when it reads one token")
         self._cache_argument = arguments[0]
+        self._continues = text.model_type in _CONTINUING
         self._takes_positions = "position_ids" in accepted
         layers = DynamicCache(config=text).layers
         if unknown := sorted({type(layer).__name__ for layer in layers if type(layer) not in _KNOWN}):
@@ -297,7 +304,7 @@ class TransformersModel(nn.Module):
         read = torch.cat([part.read for _, part in parts])
         joined = copy.copy(cast("DynamicCache", parts[0][1].cache))
         together = zip(*[cast("DynamicCache", part.cache).layers for _, part in parts], strict=True)
-        joined.layers = [_joined(layers, int(read.max())) for layers in together]
+        joined.layers = [_combined(layers, torch.cat, int(read.max())) for layers in together]
         order = torch.tensor([row for rows in groups.values() for row in rows]).argsort()
         state = TransformersState(read, state.capacity, joined).select(order.to(ids.device))
         return torch.cat([logits for logits, _ in parts])[order.to(ids.device)], state
@@ -310,19 +317,24 @@ class TransformersModel(nn.Module):
     def _read_padded(self, ids: Tensor, real: Tensor, state: TransformersState) -> tuple[Tensor, TransformersState]:
         """Reads rows of any lengths, padded at the right, with a model of pure attention."""
         time = ids.shape[1]
-        after = TransformersState(state.read + real, state.capacity, state.cache or self._empty_flush_cache(state))
+        cache = self._empty_flush_cache(state) if state.cache is None else cast("_FlushCache", state.cache)
+        after = TransformersState(state.read + real, state.capacity, cache)
         padding = None if bool((real == time).all()) else (time - real).to(ids.device)
-        reading = cast("_FlushCache", after.cache).reading
+        reading = cache.reading
         reading.slots, reading.padding = after.slots, padding
         # Padding takes the position of the last real token: there may be none beyond it.
         steps = torch.minimum(torch.arange(time), real[:, None] - 1)
-        logits = self._logits(ids, state.read, steps, after.cache)
+        logits = self._logits(ids, state.read, steps, cache)
         reading.padding = None
         return logits, after
 
     def _read_equal(self, ids: Tensor, state: TransformersState) -> tuple[Tensor, TransformersState]:
         """Reads as many tokens for every row; more than one only where all rows have read as many before."""
         cache = state.cache
+        if cache is not None and ids.shape[1] > 1 and not self._continues:
+            for token in ids.unbind(1):
+                logits, state = self.step(token, state)
+            return logits, state
         if cache is None:
             cache = DynamicCache(config=self.model.config.get_text_config(decoder=True))
         after = TransformersState(state.read + ids.shape[1], state.capacity, cache)
@@ -339,7 +351,7 @@ class TransformersModel(nn.Module):
         ]
         return _FlushCache(layers, reading)
 
-    def _logits(self, ids: Tensor, read: Tensor, steps: Tensor, cache: DynamicCache | None) -> Tensor:
+    def _logits(self, ids: Tensor, read: Tensor, steps: Tensor, cache: DynamicCache) -> Tensor:
         """The logits after the last step, [batch, vocabulary]; steps [batch, time] count from the tokens read."""
         arguments: dict[str, Any] = {"input_ids": ids, self._cache_argument: cache, "use_cache": True}
         slots = int(read.max())
@@ -375,7 +387,7 @@ class TransformersModel(nn.Module):
 
 
 def _at(x: Tensor, last: Tensor) -> Tensor:
-    """x [batch, time, width] at one time a row, [batch, 1, width]."""
+    """One time of each row of x [batch, time, width], as [batch, 1, width]."""
     return x.gather(1, last[:, None, None].expand(-1, 1, x.shape[2]))
 
 
@@ -408,7 +420,7 @@ def load_transformers(directory: Path, device: torch.device, dtype: torch.dtype)
             raise CheckpointError(f"checkpoint {directory}: transformers has no causal language model for {kind!r}")
         model = _weights(directory, configuration, dtype)
     try:
-        wrapped = TransformersModel(model.to(device)).eval().requires_grad_(False)
+        wrapped = TransformersModel(model).to(device).eval().requires_grad_(False)
     except CheckpointError as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
     _try_out(directory, wrapped)
@@ -434,13 +446,15 @@ def load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Tra
 def write_transformers(directory: Path, model: TransformersModel, dtype: torch.dtype) -> None:
     """Writes a model as the library does: `config.json` and `model.safetensors`."""
     with _quiet():
-        copy.deepcopy(model.model).to("cpu", dtype).save_pretrained(directory)
+        copied = copy.deepcopy(model).to("cpu", dtype)
+        copied.model.save_pretrained(directory)
 
 
 def _weights(directory: Path, configuration: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
     chosen = MODEL_FOR_CAUSAL_LM_MAPPING[type(configuration)]
+    loader: Any = AutoModelForCausalLM
     try:
-        model, found = AutoModelForCausalLM.from_pretrained(
+        model, found = loader.from_pretrained(
             directory,
             config=configuration,
             dtype=dtype,

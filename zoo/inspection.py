@@ -68,7 +68,5 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
 
 
 def _spelled(parts: tuple[Special | str, ...]) -> str:
-    return (
-        " ".join(f"<{part.text}: {part.id}>" if isinstance(part, Special) else repr(part) for part in parts)
-        or "nothing"
-    )
+    names = (f"{part.text} ({part.id})" if isinstance(part, Special) else repr(part) for part in parts)
+    return " ".join(names) or "nothing"

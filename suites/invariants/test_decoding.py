@@ -12,11 +12,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from generators.corpora.sets import EmbeddedCorpora
+from generators.examples import ExampleSource
+from generators.oracles import oracle_answer
+from generators.tasks import tasks
+from generators.tokenization import load_tokenizer
 from models.decoding import NonFiniteLogits, batches, greedy
+from models.evaluation import answer
+from models.loading import LoadedModel
+from suites.invariants.runs import REPOSITORY
 from suites.invariants.tiny_models import random_ids, tiny
 
 VOCABULARY = 7
 END = 0
+
+TOKENIZER = load_tokenizer(REPOSITORY / "zoo" / "pocket" / "tokenizer.json", end_of_sequence="<|endoftext|>")
 
 Read = tuple[int, ...]
 
@@ -197,3 +207,95 @@ def test_models_give_the_same_in_any_batches(kind, budget):
     end = next(token for token in unended[0] if any(token not in new for new in unended))
     found = continued(prompts, end)
     assert found == [new[: new.index(end)] if end in new else new for new in unended]
+
+
+@dataclass
+class Narrow(Reciter):
+    """A reciter that runs out of memory where more than `most` rows are read at once, or after some steps."""
+
+    most: int = 1
+    step_most: int = 100
+
+    def prefill(self, ids: Tensor, lengths: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
+        if len(ids) > self.most:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().prefill(ids, lengths, state)
+
+    def step(self, ids: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
+        if len(ids) > self.step_most and len(state.rows[0]) % 3 == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().step(ids, state)
+
+
+@given(prompts_of_any_length, st.integers(0, 12), ends, st.integers(1, 5), st.integers(1, 5))
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_a_batch_that_does_not_fit_is_halved(prompts, tokens, end, most, step_most):
+    """Whenever memory runs out, every prompt is continued as if alone and reported once."""
+    reported: list[int] = []
+    found = greedy(
+        Narrow(scrambled, most=most, step_most=step_most),
+        prompts,
+        tokens_to_generate=tokens,
+        end_of_sequence=end,
+        batch_tokens=10_000,
+        finished=lambda row, ids: reported.append(row),
+    )
+    assert found == [alone(prompt, tokens, end) for prompt in prompts]
+    assert sorted(reported) == list(range(len(prompts)))
+
+
+def test_memory_for_not_even_one_prompt_is_an_error():
+    """Where not even one prompt fits into memory, the error comes out."""
+    with pytest.raises(torch.OutOfMemoryError):
+        greedy(Narrow(scrambled, most=0), [[1, 2]], tokens_to_generate=2, end_of_sequence=None, batch_tokens=10)
+
+
+@given(prompts_of_any_length, st.integers(1, 12), ends, budgets, st.integers(0, 6))
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_a_settled_answer_is_not_gone_on_with(prompts, tokens, end, budget, wanted):
+    """An answer ends with the first token that settles it, others are as they would be."""
+    found = greedy(
+        Reciter(scrambled),
+        prompts,
+        tokens_to_generate=tokens,
+        end_of_sequence=end,
+        batch_tokens=budget,
+        settled=lambda row, ids: wanted in ids,
+    )
+    for prompt, ids in zip(prompts, found, strict=True):
+        whole = alone(prompt, tokens, end)
+        assert ids == (whole[: whole.index(wanted) + 1] if wanted in whole else whole)
+
+
+@pytest.mark.parametrize("task", ["niah_single_2", "niah_multivalue", "qa_1"])
+def test_stopping_at_the_score_changes_no_score(task, monkeypatch):
+    """Scores of answers that end when nothing can change are those of the whole generation budget."""
+    source = ExampleSource(tasks()[task], 700, TOKENIZER, EmbeddedCorpora(), 48)
+    examples = source.examples(6)
+
+    def chatty(read: Read) -> int:
+        # The oracle's words, twice, between others: more than an answer needs.
+        return scripts[next(i for i, example in enumerate(examples) if read[: len(example.ids)] == example.ids)][
+            len(read) - next(len(example.ids) for example in examples if read[: len(example.ids)] == example.ids)
+        ]
+
+    right = [
+        " ".join([oracle_answer(example.text, source.corpora)] * (1 + i % 2)) for i, example in enumerate(examples)
+    ]
+    texts = [f" {'' if i % 3 else 'nothing '}{text if i % 4 else 'wrong'} and so on" for i, text in enumerate(right)]
+    scripts = [(*TOKENIZER.continued(text).ids, *[TOKENIZER.end_of_sequence] * 60) for text in texts]
+
+    class Wide(Reciter):
+        def _read(self, new: Sequence[Read], state: Recitation) -> tuple[Tensor, Recitation]:
+            rows = [old + more for old, more in zip(state.rows, new, strict=True)]
+            chosen = torch.tensor([chatty(row) for row in rows])
+            return torch.nn.functional.one_hot(chosen, TOKENIZER.vocabulary_size).float(), Recitation(rows, 0)
+
+    model = LoadedModel(None, Wide(chatty), TOKENIZER, source.frame, {})
+    score = source.task.score
+    stopped = answer(model, examples, score=score, tokens_to_generate=48, batch_tokens=4096)
+    monkeypatch.setattr(TOKENIZER, "decodes_steadily", False)
+    whole = answer(model, examples, score=score, tokens_to_generate=48, batch_tokens=4096)
+    assert stopped.scores == whole.scores
+    assert {0.0, 1.0} <= set(stopped.scores)
+    assert sum(map(len, stopped.predictions)) < sum(map(len, whole.predictions))
