@@ -17,10 +17,11 @@ from models.state_spaces_configuration import ConfigurationError, StateSpacesCon
 
 __all__ = [
     "CheckpointError",
+    "check_tensors",
     "load_state_spaces",
     "read_configuration",
     "read_tensors",
-    "weights_file",
+    "weights_files",
     "weights_fingerprint",
     "write_checkpoint",
 ]
@@ -55,22 +56,42 @@ def read_configuration(directory: Path) -> dict[str, Any]:
     return given
 
 
-def weights_file(directory: Path) -> Path:
-    """The file that holds the tensors; safetensors is preferred.
+def weights_files(directory: Path) -> list[Path]:
+    """The files that hold the tensors: one, or the shards that an index names; safetensors are preferred.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: There is none, the index is not readable, or a shard is missing.
     """
     for name in (_SAFE, _PICKLED):
         if (directory / name).is_file():
-            return directory / name
+            return [directory / name]
+        index = directory / f"{name}.index.json"
+        if index.is_file():
+            return _shards(index)
     raise CheckpointError(f"checkpoint {directory} has neither {_SAFE} nor {_PICKLED}")
 
 
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not readable as an index of weights: {error!r}") from error
+    for name in names:
+        # An index may come from anywhere; it names files beside it and no others.
+        kind = Path(index.name.removesuffix(".index.json")).suffix
+        beside = isinstance(name, str) and Path(name).name == name and Path(name).suffix == kind
+        if not beside or not (index.parent / name).is_file():
+            raise CheckpointError(f"checkpoint {index.parent} has no file {name!r}, which {index.name} names")
+    return [index.parent / name for name in names]
+
+
 def weights_fingerprint(directory: Path) -> str:
-    """SHA-256 of the weights file, in hexadecimal."""
-    with weights_file(directory).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """SHA-256 of the weights, in hexadecimal: of the file, or of the shards' sums."""
+    sums = []
+    for path in weights_files(directory):
+        with path.open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()
 
 
 def read_tensors(directory: Path) -> dict[str, Tensor]:
@@ -79,10 +100,16 @@ def read_tensors(directory: Path) -> dict[str, Tensor]:
     A pickled file is read with torch's restricted unpickler, which builds tensors and nothing else.
 
     Raises:
-        CheckpointError: The file is missing, damaged, or holds anything but tensors.
+        CheckpointError: A file is missing, damaged, or holds anything but tensors.
     """
-    path = weights_file(directory)
-    if path.name == _SAFE:
+    tensors: dict[str, Tensor] = {}
+    for path in weights_files(directory):
+        tensors |= _read(path)
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
         import safetensors
         from safetensors.torch import load_file
 
@@ -131,7 +158,7 @@ def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype)
     if configuration.tie_embeddings:
         # Some files leave the tied output layer out, others repeat the embedding.
         tensors.setdefault("lm_head.weight", tensors.get("backbone.embedding.weight", torch.empty(0)))
-    _check(directory, expected, tensors)
+    check_tensors(directory, expected, tensors)
     model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
     model.tie_weights()
     return model.eval().requires_grad_(False)
@@ -149,7 +176,17 @@ def write_checkpoint(directory: Path, model: StateSpacesModel, dtype: torch.dtyp
     (directory / _CONFIGURATION).write_text(text, encoding="utf-8")
 
 
-def _check(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+def check_tensors(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Sees to it that tensors make a model.
+
+    Args:
+        directory: Where they were found.
+        expected: The model's own, by key; only their shapes matter.
+        found: The checkpoint's.
+
+    Raises:
+        CheckpointError: Tensors are missing, left over or of another shape; the error names some.
+    """
     problems = []
     if missing := [key for key in expected if key not in found]:
         problems.append(f"missing {_listed(missing)}")
@@ -163,7 +200,9 @@ def _check(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, 
     if shapes:
         problems.append(f"misshapen {_listed(shapes)}")
     if problems:
-        raise CheckpointError(f"the tensors of {weights_file(directory)} do not make the model: " + "; ".join(problems))
+        raise CheckpointError(
+            f"the tensors of {weights_files(directory)[0]} do not make the model: " + "; ".join(problems)
+        )
 
 
 def _listed(names: Sequence[object]) -> str:

@@ -15,7 +15,7 @@ import torch
 from generators.corpora.sets import Corpora
 from generators.frames import Frame, FrameError, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
-from models.checkpoints import CheckpointError, load_state_spaces, weights_fingerprint
+from models.checkpoints import CheckpointError, load_state_spaces, read_configuration, weights_fingerprint
 from models.decoding import Decoder
 from models.oracle import Oracle
 from models.state_spaces import StateSpacesModel
@@ -25,8 +25,31 @@ if TYPE_CHECKING:
 
 __all__ = ["FAMILIES", "ORACLE", "LoadedModel", "load"]
 
+
+def _load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    from models.recurrent_gemma import load_recurrent_gemma
+
+    return load_recurrent_gemma(directory, device, dtype)
+
+
+def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    # Only those who use it wait for transformers to be imported.
+    from models.transformers_models import load_llama
+
+    return load_llama(directory, device, dtype)
+
+
+def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    from models.transformers_models import load_transformers
+
+    return load_transformers(directory, device, dtype)
+
+
 FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder[Any]]] = {
     "state-spaces": load_state_spaces,
+    "recurrent-gemma": _load_recurrent_gemma,
+    "llama": _load_llama,
+    "transformers": _load_transformers,
 }
 
 # The family that needs no checkpoint.
@@ -34,7 +57,7 @@ ORACLE: Final = "oracle"
 
 _TEMPLATE_FILE: Final = "tokenizer_config.json"
 _VERSIONS = ("torch", "transformers", "tokenizers", "mamba-ssm", "causal-conv1d", "flash-linear-attention")
-_CHECKPOINT_FILES = ("config.json", "pytorch_model.bin", "model.safetensors")
+_CHECKPOINT_FILES = ("config.json", "pytorch_model*.bin", "model*.safetensors", "*.index.json")
 
 
 @dataclass(frozen=True)
@@ -78,6 +101,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
     except (TokenizerError, FrameError) as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
     dtype = _dtype(card, device)
+    _check_architecture(card, directory, tokenizer)
     decoder: Decoder[Any]
     if directory is None:
         decoder = Oracle(tokenizer, corpora, card.window)
@@ -97,6 +121,21 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "cuda": torch.version.cuda,
     }
     return LoadedModel(card, decoder, tokenizer, frame, environment)
+
+
+def _check_architecture(card: Card, directory: Path | None, tokenizer: Tokenizer) -> None:
+    """Refuses a tokenizer with more tokens than the model has rows for."""
+    size = None if directory is None else read_configuration(directory).get("vocab_size")
+    if isinstance(size, int) and tokenizer.vocabulary_size > max(size, _padded(size)):
+        raise CheckpointError(
+            f"model {card.name}: its tokenizer {card.tokenizer} has {tokenizer.vocabulary_size} tokens, "
+            f"the checkpoint only {size}; they do not belong together"
+        )
+
+
+def _padded(size: int) -> int:
+    # Checkpoints may have more rows than config.json says, up to a multiple of 16.
+    return -(-size // 16) * 16
 
 
 def _emulate(card: Card, decoder: Decoder[Any]) -> None:

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
-from models.checkpoints import CheckpointError, read_configuration, read_tensors
+from models.checkpoints import CheckpointError, check_tensors, read_configuration, read_tensors
 from models.gated_linear_recurrence import recurrence_chunked
 from models.recurrent_gemma_configuration import ATTENTION, RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
@@ -27,10 +26,8 @@ from models.state_spaces_configuration import ConfigurationError
 __all__ = ["RecurrentGemmaModel", "RecurrentGemmaState", "load_recurrent_gemma", "write_recurrent_gemma"]
 
 _SAFE: Final = "model.safetensors"
-_INDEX: Final = "model.safetensors.index.json"
 _EMBEDDING: Final = "model.embed_tokens.weight"
 _OUTPUT: Final = "lm_head.weight"
-_NAMED_AT_MOST: Final = 6
 
 # The constant c of the decay a^(c r), section 2.4 of the Griffin paper.
 _DECAY_SCALE: Final = 8.0
@@ -398,13 +395,13 @@ def load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dty
         configuration = RecurrentGemmaConfiguration.from_json(read_configuration(directory))
     except ConfigurationError as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    tensors = _read_tensors(directory)
+    tensors = read_tensors(directory)
     output = tensors.pop(_OUTPUT, None)
     if output is not None and not torch.equal(output, tensors.get(_EMBEDDING, output)):
         raise CheckpointError(f"checkpoint {directory}: {_OUTPUT} differs from {_EMBEDDING}; they must be tied")
     with torch.device("meta"):
         model = RecurrentGemmaModel(configuration)
-    _check(directory, model.state_dict(), tensors)
+    check_tensors(directory, model.state_dict(), tensors)
     model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
     return model.eval().requires_grad_(False)
 
@@ -420,52 +417,3 @@ def write_recurrent_gemma(directory: Path, model: RecurrentGemmaModel, dtype: to
     configuration = {**model.configuration.to_json(), "torch_dtype": str(dtype).removeprefix("torch.")}
     text = json.dumps(configuration, indent=2, sort_keys=True) + "\n"
     (directory / "config.json").write_text(text, encoding="utf-8")
-
-
-def _read_tensors(directory: Path) -> dict[str, Tensor]:
-    """As `models.checkpoints.read_tensors`, also from several files that an index names."""
-    index = directory / _INDEX
-    if (directory / _SAFE).is_file() or not index.is_file():
-        return read_tensors(directory)
-    import safetensors
-    from safetensors.torch import load_file
-
-    try:
-        places: Any = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted(set(places.values()))
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{index} is not readable as an index of weights: {error!r}") from error
-    tensors: dict[str, Tensor] = {}
-    for name in names:
-        # An index may come from anywhere; it names files beside it and no others.
-        if not isinstance(name, str) or Path(name).name != name or not (directory / name).is_file():
-            raise CheckpointError(f"checkpoint {directory} has no file {name!r}, which {_INDEX} names")
-        try:
-            tensors |= load_file(directory / name)
-        except (OSError, safetensors.SafetensorError) as error:
-            raise CheckpointError(f"{directory / name} is not a readable safetensors file: {error}") from error
-    return tensors
-
-
-def _check(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    problems = []
-    if missing := [key for key in expected if key not in found]:
-        problems.append(f"missing {_listed(missing)}")
-    if extra := [key for key in found if key not in expected]:
-        problems.append(f"not part of the model {_listed(extra)}")
-    shapes = [
-        f"{key} is {list(found[key].shape)}, config.json makes it {list(tensor.shape)}"
-        for key, tensor in expected.items()
-        if key in found and found[key].shape != tensor.shape
-    ]
-    if shapes:
-        problems.append(f"misshapen {_listed(shapes)}")
-    if problems:
-        raise CheckpointError(f"the tensors of checkpoint {directory} do not make the model: " + "; ".join(problems))
-
-
-def _listed(names: Sequence[str]) -> str:
-    # A name may hold anything; the message stays one line.
-    shown = ", ".join(" ".join(name.split()) for name in names[:_NAMED_AT_MOST])
-    rest = len(names) - _NAMED_AT_MOST
-    return shown if rest <= 0 else f"{shown} and {rest} more"

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints import CheckpointError, load_state_spaces, read_tensors, weights_file, write_checkpoint
+from models.checkpoints import CheckpointError, load_state_spaces, read_tensors, weights_files, write_checkpoint
 from models.state_spaces import StateSpacesModel
 from suites.invariants.tiny_models import CONFIGURATIONS, HYBRID, changed, random_ids, tiny_model
 
@@ -134,7 +134,7 @@ def test_safetensors_is_preferred(written):
     """Where both files are there, the one that cannot hold code is read."""
     as_safetensors(written, read_tensors(written))
     (written / PICKLED).write_bytes(b"not read")
-    assert weights_file(written) == written / SAFE
+    assert weights_files(written) == [written / SAFE]
     assert torch.equal(load(written)(random_ids(1, 9)), rounded(M2A)(random_ids(1, 9)))
 
 
@@ -226,7 +226,7 @@ def test_a_truncated_file_is_named(damageable, safe, share):
     else:
         (damageable / SAFE).unlink(missing_ok=True)
         torch.save(tensors, damageable / PICKLED)
-    path = weights_file(damageable)
+    (path,) = weights_files(damageable)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     message = refusal(damageable)
@@ -334,7 +334,7 @@ def test_tensors_that_do_not_make_the_model_are_named(written, safe):
     else:
         torch.save(tensors, written / PICKLED)
     message = refusal(written)
-    assert str(weights_file(written)) in message
+    assert str(weights_files(written)[0]) in message
     assert "missing backbone.layers.0.mixer.dt_bias;" in message
     assert "not part of the model backbone.layers.2.norm.weight;" in message
     assert "misshapen backbone.norm_f.weight is [31], config.json makes it [32]" in message
