@@ -78,7 +78,7 @@ def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly
             starts.append(count)
         else:
             text = "".join(each.text for each in together)
-            if not opening:
+            if not opening or not tokenizer.marks_beginning:
                 encoding = tokenizer.continued(text)
             elif isinstance(before, Special) and before.spelled:
                 encoding = tokenizer.after_special(text)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 from generators.assembly import Assembly, Piece, assemble, framed
 from generators.frames import Frame
 from generators.tokenization import Tokenizer
 
 __all__ = ["Draft", "Fitted", "LengthTooSmall", "Rendered", "fit", "largest"]
+
+# Of the budget, for a first try that all but surely fits.
+_FIRST_SHARE: Final = 0.7
 
 
 class LengthTooSmall(ValueError):
@@ -64,6 +68,8 @@ class Draft:
         constant: Whether everything but the units takes as many tokens whatever their number, and
             units meet each other and the rest at seams.
         most: The largest number of units there can be; None leaves it to the budget.
+        spread: Whether what stands between units is tokenized with them, so that a small prompt would
+            be other pieces than a large one.
     """
 
     references: tuple[str, ...]
@@ -71,6 +77,7 @@ class Draft:
     render: Callable[[int], Rendered]
     constant: bool = False
     most: int | None = None
+    spread: bool = False
 
 
 @dataclass(frozen=True)
@@ -104,10 +111,12 @@ def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None =
         rendered = draft.render(units)
         return Fitted(units, rendered, assemble(tokenizer, framed(around, rendered.pieces, rendered.answer_prefix)))
 
-    best = attempt(1)
+    best = attempt(largest(draft.tokens, _FIRST_SHARE * budget, draft.most) if draft.spread and budget > 0 else 1)
+    if best.assembly.count > budget and best.units > 1:
+        best = attempt(1)
     if best.assembly.count > budget:
         return best.assembly.count
-    beside = best.assembly.count - draft.tokens(1)
+    beside = best.assembly.count - draft.tokens(best.units)
     too_many = draft.most + 1 if draft.most is not None else None
     while too_many is None or best.units + 1 < too_many:
         fits = largest(draft.tokens, budget - beside, too_many)
@@ -126,14 +135,24 @@ def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None =
 
 def largest(tokens: Callable[[int], int], room: float, too_many: int | None = None) -> int:
     """The largest number of units below `too_many` that take at most `room` tokens; 1 if none does."""
-    low, high = 1, 2
-    while (too_many is None or high < too_many) and tokens(high) <= room:
-        low, high = high, 2 * high
-    high = high if too_many is None else min(high, too_many)
+    low, high = 1, 4
+    below = tokens(low)
+    while (too_many is None or high < too_many) and (above := tokens(high)) <= room:
+        # Units are about equally long, so a little more than their share of the room is soon too much.
+        low, below, high = high, above, max(2 * high, int(1.1 * high * room / max(above, 1)))
+    if too_many is not None and high >= too_many:
+        high = too_many
+    above = tokens(high)
+    interpolating = True
     while low + 1 < high:
         middle = (low + high) // 2
-        if tokens(middle) <= room:
-            low = middle
+        if interpolating and above > below:
+            # Halving in turn sees to it that this comes to an end soon.
+            middle = min(max(low + int((room - below) * (high - low) / (above - below)), low + 1), high - 1)
+        interpolating = not interpolating
+        found = tokens(middle)
+        if found <= room:
+            low, below = middle, found
         else:
-            high = middle
+            high, above = middle, found
     return low

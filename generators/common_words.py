@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice
+from itertools import chain, islice, pairwise
 from typing import Final
 
 import numpy as np
@@ -28,6 +28,7 @@ from generators.tokenization import Tokenizer
 __all__ = ["CommonWords", "common_words"]
 
 _NUMBERS_A_ROUND: Final = 4096
+_WORDS_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True)
@@ -132,30 +133,25 @@ class _WordDraw:
         self._vocabulary = vocabulary
         self._draw = draw
         self._order: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
-        self._ranks: npt.NDArray[np.uint64] | None = None
 
     def first(self, count: int) -> npt.NDArray[np.int64]:
         """The numbers of the first `count` words."""
         if count > len(self._order):
             self._vocabulary.reach(items=0, words_needed=count)
-            edges = [0, *self._vocabulary.rounds]
-            if count <= edges[1] // 2:
-                # A few words of many need not all be sorted.
-                self._order = self._smallest(edges[1], max(4 * count, 256))
-            else:
-                needed = [i for i, edge in enumerate(edges[:-1]) if edge < count]
-                streams = (edges[i] + self._draw.stream(i).order(edges[i + 1] - edges[i]) for i in needed)
-                self._order = np.concatenate(list(streams))
+            words = self._vocabulary.rounds[0]
+            few = np.array(self._draw.distinct(words, min(count + count // 4, words // 2)), dtype=np.int64)
+            self._order = few if count <= len(few) else np.concatenate([few, *self._more(few, count)])
         return self._order[:count]
 
-    def _smallest(self, words: int, count: int) -> npt.NDArray[np.int64]:
-        """The beginning of the order of the first round."""
-        if self._ranks is None:
-            self._ranks = self._draw.stream(0).numbers(words)
-        if count >= words:
-            return np.argsort(self._ranks, kind="stable")
-        some = np.argpartition(self._ranks, count)[:count]
-        return some[np.argsort(self._ranks[some], kind="stable")]
+    def _more(self, few: npt.NDArray[np.int64], count: int) -> list[npt.NDArray[np.int64]]:
+        """The rest of the first round in random order, then as many other rounds as are needed."""
+        edges = [0, *self._vocabulary.rounds]
+        orders = [
+            begin + self._draw.stream("round", begin).order(end - begin)
+            for begin, end in pairwise(edges)
+            if begin < count
+        ]
+        return [orders[0][~np.isin(orders[0], few)], *orders[1:]]
 
 
 @task(
@@ -180,9 +176,8 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
         shown = _WordDraw(vocabulary, stream.stream("words"))
         # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
         listed = _listed(vocabulary, shown, shown_shape, shown_shape.common * shown_shape.uncommon_frequency, stream)
-        solved = enumerate(_texts(vocabulary, shown.first(shape.common)), 1)
-        answer = " ".join(f"{i}. {word}" for i, word in solved)
-        before += [introduction, listed, Piece(f"{question.text}{answer_prefix} {answer}\n")]
+        answer = _numbered(vocabulary, shown.first(shape.common))
+        before += [introduction, listed, Piece(question.text + answer_prefix), answer, Piece("\n")]
     costs = _Costs(vocabulary, drawn, shape)
 
     def render(units: int) -> Rendered:
@@ -202,7 +197,7 @@ class _Costs:
     def tokens(self, uncommon: int) -> int:
         shape, vocabulary = self._shape, self._vocabulary
         if uncommon >= len(self._words):
-            order = self._drawn.first(shape.common + 2 * uncommon)
+            order = self._drawn.first(shape.common + max(uncommon, _WORDS_AT_ONCE))
             counts = vocabulary.words.counts[order[shape.common :]]
             self._words = np.concatenate([[0], np.cumsum(counts * shape.uncommon_frequency)])
             vocabulary.reach(items=shape.items(2 * uncommon), words_needed=0)
@@ -212,6 +207,15 @@ class _Costs:
 
 def _texts(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Sequence[str]:
     return [vocabulary.words.texts[index][1:] for index in order.tolist()]
+
+
+def _numbered(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Piece:
+    """Words with the numbers from 1 on."""
+    words, digits = vocabulary.words.texts, vocabulary.numbers.texts
+    text = "".join(digits[i] + words[word] for i, word in enumerate(order.tolist()))
+    if not vocabulary.seamless:
+        return Piece(text)
+    return Piece(text, vocabulary.numbers.interleaved(np.arange(len(order)), vocabulary.words, order))
 
 
 def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: int, draw: Draw) -> Piece:

@@ -17,6 +17,8 @@ TRAINING: Final = "training"
 
 Item = TypeVar("Item")
 
+_FIRST_BLOCK: Final = 64
+
 
 class Draw:
     """A stream of random draws addressed by a path, with no state shared between streams.
@@ -66,6 +68,22 @@ class Draw:
     def order(self, count: int) -> npt.NDArray[np.int64]:
         """The numbers from 0 to `count` - 1 in random order."""
         return np.argsort(self.numbers(count), kind="stable")
+
+    def distinct(self, limit: int, count: int) -> list[int]:
+        """`count` different integers in [0, limit); more of them begin with the fewer.
+
+        Raises:
+            ValueError: More than half of all are asked for; `order` is there for that.
+        """
+        if 2 * count > limit:
+            raise ValueError(f"cannot draw {count} different integers below {limit} one by one; at most half of them")
+        found: dict[int, None] = {}
+        block = 0
+        while len(found) < count:
+            # The bias of the modulus is below 2**-32 for any list of words.
+            found.update(dict.fromkeys((self.stream(block).numbers(_FIRST_BLOCK << block) % limit).tolist()))
+            block += 1
+        return list(found)[:count]
 
     def choice(self, items: Sequence[Item]) -> Item:
         """One of `items`."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Final
 
+from generators.assembly import Assembly
 from generators.budget import Draft, Fitted, LengthTooSmall, fit
 from generators.corpora.sets import Corpora
 from generators.draws import EVALUATION, Draw
@@ -29,8 +31,8 @@ class Example:
         prompt: The text, chat template included, up to the answer prefix; tokens that are only ids
             (a beginning-of-sequence token that no template spells out) are not in it.
         answer_prefix: The beginning of the answer, which the model goes on with.
-        ids: The tokens of the whole as the model is fed them.
         references: What a right answer holds.
+        assembly: The tokens of the whole.
         needle_tokens: For each needle that holds a reference, the index of its first token; empty
             where a task hides none.
         depths: For each of them, the share of the haystack's tokens before it, in percent.
@@ -40,11 +42,16 @@ class Example:
     index: int
     prompt: str
     answer_prefix: str
-    ids: tuple[int, ...]
     references: tuple[str, ...]
+    assembly: Assembly = field(repr=False, compare=False)
     needle_tokens: tuple[int, ...] = ()
     depths: tuple[float, ...] = ()
     answer_token: int | None = None
+
+    @cached_property
+    def ids(self) -> tuple[int, ...]:
+        """The tokens of the whole as the model is fed them."""
+        return self.assembly.ids
 
     @property
     def text(self) -> str:
@@ -105,8 +112,8 @@ class ExampleSource:
             index=index,
             prompt=self.frame.around(prompt.rendered.text),
             answer_prefix=prompt.rendered.answer_prefix,
-            ids=prompt.assembly.ids,
             references=references,
+            assembly=prompt.assembly,
             needle_tokens=tuple(starts[piece] for piece in prompt.rendered.needles),
             depths=prompt.rendered.depths,
             answer_token=None if held is None else self._token_at(pieces[held[0]].text, held[1], starts[held[0]]),

@@ -26,8 +26,8 @@ __all__ = ["FrequentWords", "frequent_words"]
 
 _ANSWERS: Final = 3
 _TOKENS_A_WORD_OF_THE_VOCABULARY: Final = 50
-_TOKENS_A_CODED_WORD: Final = 2
-_WORDS_A_ROUND: Final = 16
+_WORDS_A_POOL: Final = 8192
+_WORDS_A_ROUND: Final = 4096
 
 
 @dataclass(frozen=True)
@@ -69,56 +69,56 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
     # Half of all words that are possible, so that drawing different ones comes to an end.
     vocabulary = min(wanted, possible // 2)
     shares, sizes = _shares(parameters.exponent, vocabulary)
-    coded = _CodedWords(parameters.word_length, draw.stream("words"), setting.tokenizer)
-    # So many that occur at all with most tokenizers; with others, more are drawn as they are needed.
-    coded.first(min(vocabulary, int(np.count_nonzero(room // _TOKENS_A_CODED_WORD * shares >= 1)) + 1))
+    # Twice the words that can occur, so that examples choose different ones.
+    occurring = min(vocabulary, int(np.count_nonzero(room * shares >= 1)) + 1)
+    words = min(max(_WORDS_A_POOL, 2 * occurring), possible // 2)
+    pool = _pool(setting.tokenizer, parameters.word_length, words, setting.shared.stream("words").path)
+    # By rank: dots, then the example's own choice of words.
+    ranked = np.array([0, *(1 + word for word in draw.stream("words").distinct(words, min(occurring, words // 2)))])
+    tokens_of = pool.tokenized.counts[ranked]
 
     def counts(units: int) -> npt.NDArray[np.int64]:
         # Beyond the sizes that have ties now and then, every size is possible.
         size = sizes[units - 1] if units <= len(sizes) else sizes[-1] + units - len(sizes)
         found = (size * shares).astype(np.int64)
-        return found[: int(np.count_nonzero(found))]
+        return found[: min(int(np.count_nonzero(found)), len(ranked))]
 
     def tokens(units: int) -> int:
         found = counts(units)
-        return int((found * coded.first(len(found)).counts[: len(found)]).sum())
+        return int(found @ tokens_of[: len(found)])
 
     def render(units: int) -> Rendered:
         found = counts(units)
-        texts = coded.first(len(found))
-        order = np.repeat(np.arange(len(found)), found)
+        order = np.repeat(ranked[: len(found)], found)
         order = order[draw.stream("text").order(len(order))]
-        text = "".join(map(texts.texts.__getitem__, order.tolist()))
-        piece = Piece(text, texts.strung(order) if coded.seamless else None)
+        text = "".join(map(pool.tokenized.texts.__getitem__, order.tolist()))
+        piece = Piece(text, pool.tokenized.strung(order) if pool.seamless else None)
         introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
         return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)
 
-    answers = [text[1:] for text in coded.first(_ANSWERS + 1).texts[1 : _ANSWERS + 1]]
-    return Draft(tuple(answers), tokens, render, constant=coded.seamless)
+    answers = [pool.tokenized.texts[rank][1:] for rank in ranked[1 : _ANSWERS + 1].tolist()]
+    return Draft(tuple(answers), tokens, render, constant=pool.seamless)
 
 
-class _CodedWords:
-    """Random words by rank, dots first; drawn one after the other, so that a longer text has the same."""
+class _Pool:
+    """Random words that the examples of a task choose from, so that each is tokenized once; dots come first."""
 
-    def __init__(self, letters: int, draw: Draw, tokenizer: Tokenizer) -> None:
-        self._letters, self._draw, self._tokenizer = letters, draw, tokenizer
-        self._texts = {" " + protocol.DOTS: None}
-        self._rounds = 0
-        self._tokenized = TokenizedTexts(tokenizer, ())
+    def __init__(self, tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> None:
+        known = {" " + protocol.DOTS: None}
+        draw, number = Draw(*path), 0
+        while len(known) <= words:
+            numbers = draw.stream(number).numbers(_WORDS_A_ROUND * letters)
+            spelled = (numbers % len(string.ascii_lowercase) + ord("a")).astype(np.uint8).tobytes().decode()
+            known.update(dict.fromkeys(" " + spelled[i : i + letters] for i in range(0, len(spelled), letters)))
+            number += 1
+        self.tokenized = TokenizedTexts(tokenizer, list(known)[: words + 1])
         joins = tokenizer.joins
         self.seamless = joins("aa", " ab") and joins("..", " ab") and joins("aa", " ..") and joins("..", " ..")
 
-    def first(self, count: int) -> TokenizedTexts:
-        """At least the first `count` words."""
-        if count > len(self._tokenized.texts):
-            while len(self._texts) < count:
-                numbers = self._draw.stream(self._rounds).numbers(_WORDS_A_ROUND * self._letters)
-                letters = (numbers % len(string.ascii_lowercase) + ord("a")).astype(np.uint8).tobytes().decode()
-                starts = range(0, len(letters), self._letters)
-                self._texts.update(dict.fromkeys(" " + letters[start : start + self._letters] for start in starts))
-                self._rounds += 1
-            self._tokenized = TokenizedTexts(self._tokenizer, self._texts)
-        return self._tokenized
+
+@lru_cache(maxsize=16)
+def _pool(tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> _Pool:
+    return _Pool(tokenizer, letters, words, path)
 
 
 @lru_cache(maxsize=64)

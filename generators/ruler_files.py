@@ -68,7 +68,7 @@ def prompt_record(example: Example, tokens_to_generate: int) -> PromptRecord:
         index=example.index,
         input=example.prompt,
         outputs=example.references,
-        length=len(example.ids) + tokens_to_generate,
+        length=example.assembly.count + tokens_to_generate,
         answer_prefix=example.answer_prefix,
         token_position_answer=example.answer_token,
     )
@@ -108,8 +108,8 @@ class PromptFile:
                     index=record.index,
                     prompt=frame.around(record.input),
                     answer_prefix=record.answer_prefix,
-                    ids=assembly.ids,
                     references=record.outputs,
+                    assembly=assembly,
                 )
             )
         return result

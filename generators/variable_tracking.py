@@ -106,7 +106,7 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
             depths=reached[: len(chains.names)],
         )
 
-    return Draft(chains.names, haystack.tokens, render, haystack.constant)
+    return Draft(chains.names, haystack.tokens, render, haystack.constant, spread=True)
 
 
 def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from generators.assembly import Assembly
 from generators.examples import Example
 from generators.frames import Frame, chat_frame, plain_frame
 from generators.ruler_files import PromptRecord, RulerFileError, prompt_files, prompt_record
@@ -92,8 +93,8 @@ def test_a_record_holds_what_rulers_does(record, ids, tokens_to_generate):
         record.index,
         record.input,
         record.answer_prefix,
-        tuple(ids),
         record.outputs,
+        Assembly(len(ids), (), (ids,)),
         answer_token=record.token_position_answer,
     )
     fields = json.loads(prompt_record(example, tokens_to_generate).to_json())
