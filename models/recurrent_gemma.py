@@ -20,6 +20,7 @@ from torch.nn import functional
 from models.causal_convolution import causal_convolution, last_inputs
 from models.checkpoints import CheckpointError, check_tensors, read_configuration, read_tensors
 from models.gated_linear_recurrence import recurrence_chunked
+from models.layered_states import LayeredState, Span
 from models.recurrent_gemma_configuration import ATTENTION, RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
 
@@ -61,48 +62,7 @@ class AttentionState:
         return AttentionState(self.keys[rows], self.values[rows])
 
 
-@dataclass
-class RecurrentGemmaState:
-    """What a model remembers; its size does not grow with the tokens read.
-
-    Attributes:
-        layers: The state of each layer.
-        positions: How many tokens each row has read, [batch].
-        empty: Whether no row has read any.
-    """
-
-    layers: list[RecurrentState | AttentionState]
-    positions: Tensor
-    empty: bool = False
-
-    def select(self, rows: Tensor) -> RecurrentGemmaState:
-        return RecurrentGemmaState([layer.select(rows) for layer in self.layers], self.positions[rows], self.empty)
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Which tokens a call reads, and of which it wants the output.
-
-    Attributes:
-        positions: The position of each row's first token, [batch].
-        lengths: How many tokens of each row are real, [batch].
-        fresh: Whether no row has read any token before.
-        last_only: Whether only the output at each row's last real token is wanted; true in the last
-            layer of a prefill, where the other outputs would be thrown away.
-    """
-
-    positions: Tensor
-    lengths: Tensor
-    fresh: bool
-    last_only: bool = False
-
-    def last(self, x: Tensor) -> Tensor:
-        """The part of x [batch, time, channels] at each row's last real token, [batch, 1, channels]."""
-        return x.gather(1, (self.lengths - 1)[:, None, None].expand(-1, 1, x.shape[2]))
-
-    def wanted(self, x: Tensor) -> Tensor:
-        """The wanted part of x [batch, time, channels]: all of it, or [batch, 1, channels]."""
-        return self.last(x) if self.last_only else x
+RecurrentGemmaState = LayeredState[RecurrentState | AttentionState]
 
 
 class RMSNorm(nn.Module):
@@ -176,7 +136,7 @@ class RecurrentBlock(nn.Module):
         history = weight.new_zeros(batch, weight.shape[2] - 1, weight.shape[0])
         return RecurrentState(history, torch.zeros(batch, weight.shape[0], device=weight.device))
 
-    def forward(self, u: Tensor, state: RecurrentState, span: _Span) -> tuple[Tensor, RecurrentState]:
+    def forward(self, u: Tensor, state: RecurrentState, span: Span) -> tuple[Tensor, RecurrentState]:
         x = self.linear_x(u)
         convolved = causal_convolution(x, self.conv_1d.weight, self.conv_1d.bias, state.history)
         first = span.positions[:, None] + torch.arange(u.shape[1], device=u.device) == 0
@@ -206,7 +166,7 @@ class LocalAttention(nn.Module):
         shape = (batch, c.num_key_value_heads, slots, c.head_dim)
         return AttentionState(self.k_proj.weight.new_zeros(shape), self.k_proj.weight.new_zeros(shape))
 
-    def forward(self, u: Tensor, state: AttentionState, span: _Span) -> tuple[Tensor, AttentionState]:
+    def forward(self, u: Tensor, state: AttentionState, span: Span) -> tuple[Tensor, AttentionState]:
         time = u.shape[1]
         steps = torch.arange(time, device=u.device)
         asking = (span.lengths - 1)[:, None] if span.last_only else steps[None]
@@ -229,7 +189,7 @@ class LocalAttention(nn.Module):
             return y, AttentionState(k[:, :, 1:], v[:, :, 1:])
         return y, self._kept(k, v, slots + span.lengths, state.keys.shape[2])
 
-    def _attended(self, q: Tensor, k: Tensor, v: Tensor, asking: Tensor, start: Tensor | None, span: _Span) -> Tensor:
+    def _attended(self, q: Tensor, k: Tensor, v: Tensor, asking: Tensor, start: Tensor | None, span: Span) -> Tensor:
         """Attention within the window, in blocks of queries that read no more keys than they have to.
 
         Args:
@@ -303,7 +263,7 @@ class Block(nn.Module):
         self.mlp_block = GatedMLP(c)
 
     def forward(
-        self, residual: Tensor, state: RecurrentState | AttentionState, span: _Span
+        self, residual: Tensor, state: RecurrentState | AttentionState, span: Span
     ) -> tuple[Tensor, RecurrentState | AttentionState]:
         mixed, state = self.temporal_block(self.temporal_pre_norm(residual), state, span)
         residual = span.wanted(residual) + mixed
@@ -349,7 +309,7 @@ class RecurrentGemmaModel(nn.Module):
         self, ids: Tensor, lengths: Tensor, state: RecurrentGemmaState, *, last_only: bool
     ) -> tuple[Tensor, RecurrentGemmaState]:
         """The normalized output of the last layer, [batch, time or 1, hidden size], and the state after."""
-        span = _Span(state.positions, lengths, fresh=state.empty)
+        span = Span(state.positions, lengths, fresh=state.empty)
         x = self.model.embed_tokens(ids) * self.model.scale
         layers = []
         for i, (block, before) in enumerate(zip(self.model.blocks, state.layers, strict=True), 1):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
+from models.layered_states import LayeredState, Span
 from models.state_space_duality import ssd_chunked, ssd_step
 from models.state_spaces_configuration import AttentionConfiguration, Mamba2Configuration, StateSpacesConfiguration
 
@@ -49,47 +50,7 @@ class AttentionState:
         return AttentionState(history, self.keys[rows], self.values[rows])
 
 
-@dataclass
-class StateSpacesState:
-    """What a model remembers.
-
-    Attributes:
-        layers: The state of each layer.
-        positions: How many tokens each row has read, [batch].
-        empty: Whether no row has read any.
-    """
-
-    layers: list[Mamba2State | AttentionState]
-    positions: Tensor
-    empty: bool = False
-
-    def select(self, rows: Tensor) -> StateSpacesState:
-        return StateSpacesState([layer.select(rows) for layer in self.layers], self.positions[rows], self.empty)
-
-
-@dataclass(frozen=True)
-class _Span:
-    """Which tokens a call reads, and of which it wants the output.
-
-    Attributes:
-        positions: The position of each row's first token, [batch].
-        lengths: How many tokens of each row are real, [batch].
-        fresh: Whether no row has read any token before.
-        last_only: Whether only the output at each row's last real token is wanted; true in the last
-            layer of a prefill, where the other outputs would be thrown away.
-    """
-
-    positions: Tensor
-    lengths: Tensor
-    fresh: bool
-    last_only: bool = False
-
-    def wanted(self, x: Tensor) -> Tensor:
-        """The wanted part of x [batch, time, ...]: all of it, or [batch, 1, ...]."""
-        if not self.last_only:
-            return x
-        last = (self.lengths - 1).view(-1, *[1] * (x.ndim - 1))
-        return x.gather(1, last.expand(-1, 1, *x.shape[2:]))
+StateSpacesState = LayeredState[Mamba2State | AttentionState]
 
 
 class RMSNorm(nn.Module):
@@ -133,7 +94,7 @@ class Mamba2(nn.Module):
         shape = (batch, self.heads, self.configuration.headdim, self.configuration.d_state)
         return Mamba2State(history, torch.zeros(shape, device=weight.device))
 
-    def forward(self, u: Tensor, state: Mamba2State, span: _Span) -> tuple[Tensor, Mamba2State]:
+    def forward(self, u: Tensor, state: Mamba2State, span: Span) -> tuple[Tensor, Mamba2State]:
         c = self.configuration
         batch, time, _ = u.shape
         mlp_gate, mlp, gate, channels, dt = self.in_proj(u).split(
@@ -191,7 +152,7 @@ class Attention(nn.Module):
         keys, values = (weight.new_zeros(batch, self.heads_kv, capacity, self.head_dim) for _ in range(2))
         return AttentionState(history, keys, values)
 
-    def forward(self, u: Tensor, state: AttentionState, span: _Span) -> tuple[Tensor, AttentionState]:
+    def forward(self, u: Tensor, state: AttentionState, span: Span) -> tuple[Tensor, AttentionState]:
         c = self.configuration
         time = u.shape[1]
         qkv, mlp, mlp_gate = self.in_proj(u).split([self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1)
@@ -286,7 +247,7 @@ class Block(nn.Module):
             self.mlp = GatedMLP(d_model, configuration.d_intermediate)
 
     def forward(
-        self, residual: Tensor, state: Mamba2State | AttentionState, span: _Span
+        self, residual: Tensor, state: Mamba2State | AttentionState, span: Span
     ) -> tuple[Tensor, Mamba2State | AttentionState]:
         dtype = self.norm.weight.dtype
         mixed, state = self.mixer(self.norm(residual.to(dtype)), state, span)
@@ -359,7 +320,7 @@ class StateSpacesModel(nn.Module):
         self, ids: Tensor, lengths: Tensor, state: StateSpacesState, *, last_only: bool
     ) -> tuple[Tensor, StateSpacesState]:
         """The normalized output of the last layer, [batch, time or 1, d_model], and the state after."""
-        span = _Span(state.positions, lengths, fresh=state.empty)
+        span = Span(state.positions, lengths, fresh=state.empty)
         x = self.backbone.embedding(ids)
         layers = []
         for i, (block, before) in enumerate(zip(self.backbone.blocks, state.layers, strict=True), 1):

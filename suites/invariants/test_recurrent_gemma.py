@@ -29,6 +29,7 @@ from models.recurrent_gemma import (
 )
 from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
+from suites.invariants.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.invariants.tiny_models import difference, random_ids
 
 # The largest difference between logits, as a share of their scale; the second in bfloat16; the third in float64.
@@ -98,11 +99,6 @@ def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> RecurrentGemm
 def tiny(kind: str) -> RecurrentGemmaModel:
     """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
     return tiny_model(CONFIGURATIONS[kind])
-
-
-def read_alone(made: RecurrentGemmaModel, ids: Tensor) -> tuple[Tensor, RecurrentGemmaState]:
-    """The logits after one row of ids read at once, and the state."""
-    return made.prefill(ids[None], torch.tensor([len(ids)]), made.empty_state(1, len(ids) + 8))
 
 
 def tensors_of(state: RecurrentGemmaState) -> list[Tensor]:
@@ -200,21 +196,7 @@ def test_attention_equals_a_naive_one(kind):
 @settings(deadline=None, derandomize=True, max_examples=5)
 def test_batched_equals_alone(kind, lengths, seed):
     """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
-    made, batch = tiny(kind), len(lengths)
-    ids = random_ids(batch, max(lengths), seed=seed)
-    later = random_ids(2, batch, seed=seed + 1)
-    logits, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(batch, max(lengths) + len(later)))
-    found = [logits]
-    for new in later:
-        logits, state = made.step(new, state)
-        found.append(logits)
-    for i, length in enumerate(lengths):
-        logits, alone = read_alone(made, ids[i, :length])
-        expected = [logits]
-        for new in later:
-            logits, alone = made.step(new[i : i + 1], alone)
-            expected.append(logits)
-        assert difference(torch.stack(found)[:, i], torch.cat(expected)) < TOLERANCE
+    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
 
 
 @every_kind
@@ -222,25 +204,9 @@ def test_batched_equals_alone(kind, lengths, seed):
 @settings(deadline=None, derandomize=True, max_examples=6)
 def test_pieces_equal_the_whole(kind, data):
     """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
-    made = tiny(kind)
     batch = data.draw(st.integers(1, 3))
     pieces = data.draw(st.lists(st.lists(st.integers(1, 40), min_size=batch, max_size=batch), min_size=2, max_size=4))
-    whole = [random_ids(sum(row), seed=i) for i, row in enumerate(zip(*pieces, strict=True))]
-    later = random_ids(batch, seed=9)
-    state = made.empty_state(batch, sum(map(max, pieces)) + 1)
-    done = [0] * batch
-    for piece in pieces:
-        ids = random_ids(batch, max(piece), seed=77)
-        for i, length in enumerate(piece):
-            ids[i, :length] = whole[i][done[i] : done[i] + length]
-            done[i] += length
-        logits, state = made.prefill(ids, torch.tensor(piece), state)
-    after, _ = made.step(later, state)
-    for i, row in enumerate(whole):
-        expected, state = read_alone(made, row)
-        expected_after, _ = made.step(later[i : i + 1], state)
-        assert difference(logits[i], expected[0]) < TOLERANCE
-        assert difference(after[i], expected_after[0]) < TOLERANCE
+    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
 
 
 def test_a_long_second_piece():

@@ -15,13 +15,14 @@ from torch import Tensor
 import models.state_spaces
 from models.causal_convolution import causal_convolution, last_inputs
 from models.decoding import greedy
-from models.state_spaces import CONVOLVED_HISTORY, StateSpacesModel, StateSpacesState
+from models.state_spaces import CONVOLVED_HISTORY, StateSpacesModel
 from models.state_spaces_configuration import (
     AttentionConfiguration,
     ConfigurationError,
     Mamba2Configuration,
     StateSpacesConfiguration,
 )
+from suites.invariants.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.invariants.tiny_models import (
     CONFIGURATIONS,
     HYBRID,
@@ -41,11 +42,6 @@ STEPS = 64
 every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
 
 
-def read_alone(made: StateSpacesModel, ids: Tensor) -> tuple[Tensor, StateSpacesState]:
-    """The logits after one row of ids read at once, and the state, with room for a few more tokens."""
-    return made.prefill(ids[None], torch.tensor([len(ids)]), made.empty_state(1, len(ids) + 8))
-
-
 def cached_difference(made: StateSpacesModel, ids: Tensor, first: int) -> float:
     """How far cached steps after a prefill of `first` tokens are from a full forward, at the worst position."""
     full = made(ids)[..., : made.configuration.vocab_size]
@@ -63,21 +59,7 @@ def cached_difference(made: StateSpacesModel, ids: Tensor, first: int) -> float:
 @settings(deadline=None, derandomize=True, max_examples=4)
 def test_batched_equals_alone(kind, lengths, seed):
     """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
-    made, batch = tiny(kind), len(lengths)
-    ids = random_ids(batch, max(lengths), seed=seed)
-    later = random_ids(2, batch, seed=seed + 1)
-    logits, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(batch, max(lengths) + len(later)))
-    found = [logits]
-    for new in later:
-        logits, state = made.step(new, state)
-        found.append(logits)
-    for i, length in enumerate(lengths):
-        logits, state = read_alone(made, ids[i, :length])
-        expected = [logits]
-        for new in later:
-            logits, state = made.step(new[i : i + 1], state)
-            expected.append(logits)
-        assert difference(torch.stack(found)[:, i], torch.cat(expected)) < TOLERANCE
+    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
 
 
 @every_kind
@@ -85,25 +67,9 @@ def test_batched_equals_alone(kind, lengths, seed):
 @settings(deadline=None, derandomize=True, max_examples=4)
 def test_pieces_equal_the_whole(kind, data):
     """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
-    made = tiny(kind)
     batch = data.draw(st.integers(1, 3))
     pieces = data.draw(st.lists(st.lists(st.integers(1, 30), min_size=batch, max_size=batch), min_size=2, max_size=4))
-    whole = [random_ids(sum(row), seed=i) for i, row in enumerate(zip(*pieces, strict=True))]
-    later = random_ids(batch, seed=9)
-    state = made.empty_state(batch, sum(map(max, pieces)) + 1)
-    done = [0] * batch
-    for piece in pieces:
-        ids = random_ids(batch, max(piece), seed=77)
-        for i, length in enumerate(piece):
-            ids[i, :length] = whole[i][done[i] : done[i] + length]
-            done[i] += length
-        logits, state = made.prefill(ids, torch.tensor(piece), state)
-    after, _ = made.step(later, state)
-    for i, row in enumerate(whole):
-        expected, state = read_alone(made, row)
-        expected_after, _ = made.step(later[i : i + 1], state)
-        assert difference(logits[i], expected[0]) < TOLERANCE
-        assert difference(after[i], expected_after[0]) < TOLERANCE
+    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
 
 
 @pytest.mark.parametrize("kind", ["hybrid", "transformer"])
