@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __all__ = ["Encoding", "FileTokenizer", "SeamTokenizer", "Tokenizer", "TokenizerError", "load_tokenizer"]
 
 
-_REMEMBERED_PIECES = 100_000
+_REMEMBERED_PIECES = 20_000
 
 
 class TokenizerError(ValueError):
@@ -145,7 +145,7 @@ class SeamTokenizer:
     def continued(self, piece: str) -> Encoding:
         known = self._pieces.get(piece)
         if known is None:
-            # Words of a corpus recur by the thousand; distractors never do, and must not fill the memory.
+            # Wording recurs in every prompt; names and values never do, and must not fill the memory.
             if len(self._pieces) > _REMEMBERED_PIECES:
                 self._pieces.clear()
             known = self._pieces[piece] = self._continued(piece)
