@@ -219,8 +219,10 @@ def _write(given: argparse.Namespace) -> None:
                 path = path / str(source.length) / source.task.name / "validation.jsonl"
             try:
                 _write_file(path, _counted(lines, bar, shown))
-            except LengthTooSmall as error:
-                refused.append(str(error))
+            except LengthTooSmall:
+                # What was refused first may need less than another.
+                smallest = source.smallest_length(given.samples)
+                refused.append(str(LengthTooSmall(source.task.name, source.length, max(smallest, source.length + 1))))
                 continue
             made = fingerprint(source.corpora, source.task.corpus)
             console.print(

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from generators import protocol
-from generators.assembly import Piece, TokenizedTexts
+from generators.assembly import Piece, TokenizedTexts, assemble
 from generators.budget import Draft, Rendered
 from generators.corpora import words
 from generators.corpora.sets import Corpora, CorpusName
@@ -29,6 +29,9 @@ __all__ = ["CommonWords", "common_words"]
 
 _NUMBERS_A_ROUND: Final = 4096
 _WORDS_AT_ONCE: Final = 64
+_DRAWN_AT_LEAST: Final = 160
+_DEMONSTRATIONS: Final = 16
+_INTRODUCTION: Final = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class _WordDraw:
         if count > len(self._order):
             self._vocabulary.reach(items=0, words_needed=count)
             words = self._vocabulary.rounds[0]
-            few = np.array(self._draw.distinct(words, min(count + count // 4, words // 2)), dtype=np.int64)
+            few = np.array(self._draw.distinct(words, min(max(2 * count, _DRAWN_AT_LEAST), words // 2)), dtype=np.int64)
             self._order = few if count <= len(few) else np.concatenate([few, *self._more(few, count)])
         return self._order[:count]
 
@@ -167,24 +170,45 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
     shape, shown_shape = parameters.shape(setting.length)
     drawn = _WordDraw(vocabulary, draw.stream("words"))
     answers = _texts(vocabulary, drawn.first(shape.common))
-    introduction = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
     question = Piece(protocol.COMMON_WORDS_QUESTION.format(count=shape.common))
     answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
-    before: list[Piece] = []
-    for number in range(parameters.demonstrations):
-        stream = draw.stream("demonstration", number)
-        shown = _WordDraw(vocabulary, stream.stream("words"))
-        # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
-        listed = _listed(vocabulary, shown, shown_shape, shown_shape.common * shown_shape.uncommon_frequency, stream)
-        answer = _numbered(vocabulary, shown.first(shape.common))
-        before += [introduction, listed, Piece(question.text + answer_prefix), answer, Piece("\n")]
+    shown = _demonstrations(setting.tokenizer, setting.corpora, shown_shape, setting.shared.stream("shown").path)
+    first = draw.stream("demonstration").below(len(shown))
+    before = [
+        piece
+        for number in range(first, first + parameters.demonstrations)
+        for piece in (*shown[number % len(shown)], Piece("\n"))
+    ]
     costs = _Costs(vocabulary, drawn, shape)
 
     def render(units: int) -> Rendered:
         listed = _listed(vocabulary, drawn, shape, units, draw.stream("list"))
-        return Rendered((*before, introduction, listed, question), answer_prefix)
+        return Rendered((*before, _INTRODUCTION, listed, question), answer_prefix)
 
     return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless)
+
+
+@lru_cache(maxsize=16)
+def _demonstrations(
+    tokenizer: Tokenizer, corpora: Corpora, shape: _Shape, path: tuple[str | int, ...]
+) -> tuple[tuple[Piece, ...], ...]:
+    """Solved examples that all examples choose from, so that each is tokenized once."""
+    vocabulary = _vocabulary(tokenizer, corpora)
+    question = protocol.COMMON_WORDS_QUESTION.format(count=shape.common)
+    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
+    result = []
+    for number in range(_DEMONSTRATIONS):
+        draw = Draw(*path, number)
+        words = _WordDraw(vocabulary, draw.stream("words"))
+        # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
+        listed = _listed(vocabulary, words, shape, shape.common * shape.uncommon_frequency, draw)
+        answer = _numbered(vocabulary, words.first(shape.common))
+        pieces = [_INTRODUCTION, listed, Piece(question + answer_prefix), answer]
+        if not tokenizer.marks_beginning and vocabulary.seamless:
+            ids = np.array(assemble(tokenizer, pieces).ids, dtype=np.int32)
+            pieces = [Piece("".join(piece.text for piece in pieces), ids)]
+        result.append(tuple(pieces))
+    return tuple(result)
 
 
 class _Costs:

@@ -33,6 +33,7 @@ _LOWEST_VALUE, _HIGHEST_VALUE = 10_000, 99_999
 _LONGEST_DEMONSTRATION: Final = 500
 _DEMONSTRATED_HOPS: Final = 10
 _SPARE_TOKENS: Final = 4
+_DEMONSTRATIONS: Final = 16
 
 
 @dataclass(frozen=True)
@@ -146,27 +147,47 @@ def _task_pieces(
     return [introduction, *hidden.pieces, question], tuple(1 + place for place in hidden.where), hidden.depths
 
 
-def _demonstration(parameters: VariableTracking, draw: Draw, setting: Setting, chains: _Chains) -> list[Piece]:
-    """A solved example: names and values are the example's own, the rest is that of all examples, as in RULER."""
+@dataclass(frozen=True)
+class _Demonstration:
+    """A solved example.
+
+    Attributes:
+        values: Those that its chains assign.
+        pieces: The whole of it.
+    """
+
+    values: tuple[str, ...]
+    pieces: tuple[Piece, ...]
+
+
+def _demonstration(parameters: VariableTracking, draw: Draw, setting: Setting, chains: _Chains) -> tuple[Piece, ...]:
+    """A solved example, one of a few that all examples choose from, so that each is tokenized once."""
     if not parameters.demonstrations:
-        return []
-    haystack = NoiseHaystack(setting.tokenizer)
-    layout = _layout(
-        parameters,
-        setting.tokenizer,
-        setting.length - setting.tokens_to_generate - setting.frame_tokens,
-        setting.shared.stream("demonstration").path,
-    )
-    while True:
-        shown = _demonstrated(parameters, draw)
-        if chains.value not in shown.values:
-            break
-    shown_pieces, last = _solved(haystack, layout.units, shown, layout.depths)
-    if setting.tokenizer.marks_beginning or not haystack.constant:
-        return [*shown_pieces, last]
-    # As one piece from here on: it is the same whatever the size of the prompt.
-    ids = np.array(assemble(setting.tokenizer, shown_pieces).ids, dtype=np.int32)
-    return [Piece("".join(piece.text for piece in shown_pieces), ids), last]
+        return ()
+    room = setting.length - setting.tokens_to_generate - setting.frame_tokens
+    path = setting.shared.stream("demonstration").path
+    shown = _demonstrations(parameters, setting.tokenizer, room, path)
+    first = draw.below(len(shown))
+    return next(each for each in (*shown[first:], *shown[:first]) if chains.value not in each.values).pieces
+
+
+@lru_cache(maxsize=64)
+def _demonstrations(
+    parameters: VariableTracking, tokenizer: Tokenizer, room: int, path: tuple[str | int, ...]
+) -> tuple[_Demonstration, ...]:
+    """Demonstrations that share their layout, as RULER's do, and differ in names and values."""
+    haystack = NoiseHaystack(tokenizer)
+    layout = _layout(parameters, tokenizer, room, path)
+    result = []
+    for number in range(_DEMONSTRATIONS):
+        shown = _demonstrated(parameters, Draw(*path, number))
+        pieces, last = _solved(haystack, layout.units, shown, layout.depths)
+        if not tokenizer.marks_beginning and haystack.constant:
+            # As one piece from here on: it is the same whatever the size of the prompt.
+            ids = np.array(assemble(tokenizer, pieces).ids, dtype=np.int32)
+            pieces = [Piece("".join(piece.text for piece in pieces), ids)]
+        result.append(_Demonstration(shown.values, (*pieces, last)))
+    return tuple(result)
 
 
 def _demonstrated(parameters: VariableTracking, draw: Draw) -> _Chains:
@@ -194,7 +215,6 @@ class _Layout:
     depths: tuple[float, ...]
 
 
-@lru_cache(maxsize=64)
 def _layout(parameters: VariableTracking, tokenizer: Tokenizer, room: int, path: tuple[str | int, ...]) -> _Layout:
     """As much haystack as 500 tokens hold (RULER's limit) with names of one draw.
 

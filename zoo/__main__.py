@@ -39,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("--run", type=Path, help="folder of the run's state and log (default: training-runs/NAME)")
     train.add_argument("--out", type=Path, help="folder of the finished checkpoint (default: zoo/pocket/NAME)")
     train.add_argument("--samples", type=int, default=40, help="examples a task and length of the closing check")
-    train.set_defaults(run=_train)
-    for name, run, text in (
+    train.set_defaults(act=_train)
+    for name, act, text in (
         ("list", _list, "list the models of a zoo"),
         ("check", _check, "load a model, let it decode ten tokens, and say what it is made of"),
     ):
@@ -49,10 +49,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.add_argument("name", metavar="CARD", help="the model's name")
             command.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
         command.add_argument("--zoo", default="pocket", help="paper, pocket (default), sanity, or a zoo's .toml file")
-        command.set_defaults(run=run)
+        command.set_defaults(act=act)
     given = parser.parse_args(arguments)
     try:
-        given.run(given)
+        given.act(given)
     except (ValueError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

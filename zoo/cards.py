@@ -260,7 +260,7 @@ def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:
         where = f"tasks.{name}"
         _table(where, changes)
         model = changes.get("like", name)
-        if model not in tasks():
+        if not isinstance(model, str) or model not in tasks():
             raise ZooError(f"{where}.like: {unknown_name('task', model, list(tasks()))}")
         try:
             result[name] = tasks()[model].variant(name, {k: v for k, v in changes.items() if k != "like"})
