@@ -122,8 +122,9 @@ class TokenizedTexts:
 
     def seamless_with(self, other: TokenizedTexts) -> bool:
         """Whether any of these texts meets any of the other's at a seam."""
-        lefts = {text[-2:] for text in self.texts}
-        rights = {text[:3] for text in other.texts}
+        # Rules look further than this only where white space ends or begins a text twice.
+        lefts = {text[-2:] if text[-1:].isspace() else text[-1:] for text in self.texts}
+        rights = {text[:3] if text[:2].isspace() else text[:2] for text in other.texts}
         return all(self._tokenizer.joins(left, right) for left in lefts for right in rights)
 
     def strung(self, order: npt.NDArray[np.int64]) -> Ids:
