@@ -1,0 +1,101 @@
+"""The WKV operator of RWKV-6 (Finch): a recurrence with a decay for each channel and token, computed in two ways.
+
+For each head, with state S of shape [key size, value size] and a decay w in [0, 1]:
+
+    y_t = r_t (S_{t-1} + diag(u) k_t^T v_t)        S_t = diag(w_t) S_{t-1} + k_t^T v_t
+
+so that a token reads itself through the bonus u in place of the decay. Shapes throughout: receptance r,
+key k and decay w [batch, time, heads, key size], value v [batch, time, heads, value size], bonus u
+[heads, key size], state [batch, heads, key size, value size].
+Source: Peng et al., "Eagle and Finch: RWKV with Matrix-Valued States and Dynamic Recurrence" (2024), section 4.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["wkv_chunked", "wkv_naive", "wkv_step"]
+
+
+def wkv_step(
+    receptance: Tensor, key: Tensor, value: Tensor, decay: Tensor, bonus: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """One token: the arguments lack the time axis.
+
+    Returns:
+        y [batch, heads, value size] and the state after the token.
+    """
+    added = key[..., None] * value[..., None, :]
+    y = (receptance[..., None, :] @ (state + bonus[..., None] * added)).squeeze(-2)
+    return y, decay[..., None] * state + added
+
+
+def wkv_naive(
+    receptance: Tensor, key: Tensor, value: Tensor, decay: Tensor, bonus: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The definition, token by token: the reference for `wkv_chunked`.
+
+    Returns:
+        y, shaped like the value, and the state after the last token.
+    """
+    outputs = []
+    for t in range(receptance.shape[1]):
+        y, state = wkv_step(receptance[:, t], key[:, t], value[:, t], decay[:, t], bonus, state)
+        outputs.append(y)
+    return torch.stack(outputs, 1), state
+
+
+def wkv_chunked(
+    receptance: Tensor,
+    key: Tensor,
+    value: Tensor,
+    decay: Tensor,
+    bonus: Tensor,
+    state: Tensor,
+    chunk: int = 64,
+) -> tuple[Tensor, Tensor]:
+    """The same by matrix products within chunks and a recurrence between them.
+
+    Blocks of one token are joined in pairs to blocks of two, of four, and so on up to a chunk. When two are
+    joined, the second's tokens read the first's through decays multiplied from either side up to the border
+    between them. No decay is ever divided by and no exponent is ever positive, so that decays of 0, and
+    products of decays that underflow, are harmless.
+
+    Args:
+        receptance, key, value, decay, bonus, state: As in the module's docstring.
+        chunk: Tokens a chunk, a power of two.
+
+    Returns:
+        y, shaped like the value, and the state after the last token.
+    """
+    batch, time, heads, _ = receptance.shape
+    chunk = min(chunk, 1 << (time - 1).bit_length())
+    padding = -time % chunk
+    # Blocks of one token: [batch, heads, blocks, 1, size].
+    r, k, v, kept = (tensor.transpose(1, 2).unsqueeze(3) for tensor in (receptance, key, value, decay))
+    if padding:
+        # No key and a decay of 1 leave the state as it is, so padding at the end changes nothing.
+        r, k, v = (functional.pad(tensor, (0, 0, 0, 0, 0, padding)) for tensor in (r, k, v))
+        kept = functional.pad(kept, (0, 0, 0, 0, 0, padding), value=1.0)
+    y = (r * bonus[:, None, None] * k).sum(-1, keepdim=True) * v
+
+    # r is decayed from its block's start up to before its token, k from after its token up to its block's end,
+    # and `kept` is what a whole block leaves of the state before it.
+    while r.shape[3] < chunk:
+        (y1, y2), (r1, r2), (k1, k2), (v1, v2), (kept1, kept2) = (
+            tensor.unflatten(2, (-1, 2)).unbind(3) for tensor in (y, r, k, v, kept)
+        )
+        y = torch.cat([y1, y2 + (r2 @ k1.mT) @ v1], 3)
+        r = torch.cat([r1, r2 * kept1], 3)
+        k = torch.cat([k1 * kept2, k2], 3)
+        v = torch.cat([v1, v2], 3)
+        kept = kept1 * kept2
+
+    before = []
+    for left, added in zip(kept.mT.unbind(2), (k.mT @ v).unbind(2), strict=True):
+        before.append(state)
+        state = torch.addcmul(added, left, state)
+    y = y + r @ torch.stack(before, 2)
+    return y.flatten(2, 3)[:, :, :time].transpose(1, 2), state
