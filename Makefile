@@ -1,10 +1,10 @@
-# Both targets make the virtual environment on first use, and need no network after that.
+# The targets make the virtual environment on first use, and need no network after that.
 VENV ?= .venv
 PYTHON ?= python3
 PYTEST = $(VENV)/bin/python -m pytest
 INSTALLED = $(VENV)/.installed
 
-.PHONY: niah test lint clean
+.PHONY: niah test gpu-check lint clean
 
 # The main job: the needle cells of the zoo against their accepted snapshots.
 niah: $(INSTALLED)
@@ -13,6 +13,10 @@ niah: $(INSTALLED)
 # Everything that runs no zoo model.
 test: $(INSTALLED)
 	$(PYTEST) -m "not gpu" -n auto $(ARGS)
+
+# Everything that needs CUDA: kernels against the plain path, the pocket zoo, throughput at full sizes. Under ten minutes.
+gpu-check: $(INSTALLED)
+	$(VENV)/bin/python benchmarks/gpu_check.py $(ARGS)
 
 lint: $(INSTALLED)
 	$(VENV)/bin/ruff check .

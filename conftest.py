@@ -9,6 +9,10 @@ pytest_plugins = [
     "fixtures.models",
     "fixtures.progress",
     "fixtures.cell_results",
+    "fixtures.pooled_verdicts",
     "fixtures.accuracy_snapshots",
+    "fixtures.history",
+    "fixtures.alerts",
     "fixtures.summary",
+    "suites.invariants.equality_table",
 ]

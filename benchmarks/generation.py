@@ -25,6 +25,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from generators.corpora.sets import corpora
+from generators.examples import ExampleSource
+from generators.ruler_files import prompt_record
+from generators.tasks import tasks
+from generators.tokenization import load_tokenizer
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 TASKS = {
@@ -143,7 +149,8 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
-        table = _scaling(given, work) if given.ruler is None else _comparison(given, work)
+        tables = [_memory(given, work), _growth(given)] if given.ruler is None else [_comparison(given, work)]
+    table = "\n\n".join(tables)
     print(table)
     if given.out:
         given.out.write_text(table + "\n", encoding="utf-8")
@@ -180,24 +187,39 @@ def _comparison(given: argparse.Namespace, work: Path) -> str:
     return "\n".join(lines)
 
 
-def _scaling(given: argparse.Namespace, work: Path) -> str:
-    """Our peak memory by samples, and our time by length, start-up taken away."""
+def _memory(given: argparse.Namespace, work: Path) -> str:
+    """Our time and peak memory by samples."""
     lines = ["| samples at 4096 tokens, all tasks | seconds | peak, MiB |", "|---:|---:|---:|"]
     for samples in (100, 1000, 4000):
         ours = _ours(given, given.tasks, [4096], samples, work)
         lines.append(f"| {samples} | {ours.seconds:.1f} | {ours.peak} |")
-    lengths = [16384 * 4**power for power in range(4)]
-    lines += ["", f"| milliseconds an example | {' | '.join(map(str, lengths))} | to the 64-fold length |"]
-    lines.append(f"|---|{'---:|' * (len(lengths) + 1)}")
-    for task in given.tasks:
-        times = []
-        for length in lengths:
-            few, many = (_ours(given, [task], [length], samples, work).seconds for samples in (5, 25))
-            times.append(1000 * (many - few) / 20)
-        cells = " | ".join(f"{each:.1f}" for each in times)
-        lines.append(f"| {task} | {cells} | {times[-1] / times[0]:.0f}x |")
         print(lines[-1], file=sys.stderr)
     return "\n".join(lines)
+
+
+def _growth(given: argparse.Namespace) -> str:
+    """Our time for one example and its line by length: the least of eight; what is made once left out."""
+    os.sched_setaffinity(0, {given.core})
+    tokenizer = load_tokenizer(given.tokenizer / "tokenizer.json")
+    lengths = [262144 * 2**power for power in range(3)]
+    lines = [f"| milliseconds an example | {' | '.join(map(str, lengths))} | to the 4-fold length |"]
+    lines.append(f"|---|{'---:|' * (len(lengths) + 1)}")
+    for task in map(tasks().__getitem__, given.tasks):
+        times = []
+        for length in lengths:
+            source = ExampleSource(task, length, tokenizer, corpora(given.corpus), task.tokens_to_generate)
+            source.examples(2)
+            times.append(min(_seconds_of_example(source, index) for index in range(2, 10)))
+        cells = " | ".join(f"{1000 * each:.1f}" for each in times)
+        lines.append(f"| {task.name} | {cells} | {times[-1] / times[0]:.1f}x |")
+        print(lines[-1], file=sys.stderr)
+    return "\n".join(lines)
+
+
+def _seconds_of_example(source: ExampleSource, index: int) -> float:
+    began = time.process_time()
+    prompt_record(source.example(index), source.tokens_to_generate).to_json()
+    return time.process_time() - began
 
 
 def _ours(

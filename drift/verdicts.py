@@ -6,43 +6,34 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drift.paired import sign_flip_p_value
 from drift.results import CellResult
 from drift.snapshots import Baseline
+from drift.stages import Judgement, judged
+from drift.thresholds import Thresholds
 
-__all__ = ["Outcome", "Thresholds", "Verdict", "compare"]
+__all__ = ["Outcome", "Verdict", "compare"]
 
 _NAMED_AT_MOST = 10
 
 
 class Outcome(StrEnum):
-    """What a comparison came to."""
+    """What a comparison came to.
+
+    Attributes:
+        PASSED: Nothing has shifted, as far as the examples tell.
+        IMPROVED: The accuracy is higher.
+        REGRESSED: The accuracy is lower.
+        NOT_COMPARABLE: The prompts are not the snapshot's.
+        INCOMPLETE: No shift was found, but examples or cells that the verdict needs are missing.
+        NO_SNAPSHOT: Nothing is accepted yet.
+    """
 
     PASSED = "passed"
     IMPROVED = "improved"
     REGRESSED = "regressed"
     NOT_COMPARABLE = "not comparable"
+    INCOMPLETE = "incomplete"
     NO_SNAPSHOT = "no snapshot"
-
-
-@dataclass(frozen=True)
-class Thresholds:
-    """When a shift is one.
-
-    Attributes:
-        error_rate: The chance of any false alarm over the whole matrix.
-        comparisons: Cells of the whole declared matrix, however few of them a run selects.
-        smallest_effect: The smallest change worth waking someone for, in percentage points.
-    """
-
-    error_rate: float = 0.05
-    comparisons: int = 1
-    smallest_effect: float = 2.0
-
-    @property
-    def significant(self) -> float:
-        """The p-value a cell must reach (Bonferroni)."""
-        return self.error_rate / self.comparisons
 
 
 @dataclass(frozen=True)
@@ -53,58 +44,103 @@ class Verdict:
         outcome: What it came to.
         message: What was, what is, and what to do; for a person.
         before: Accuracy of the snapshot over the compared examples, in percent.
-        p_value: Of the sign-flip test.
+        judgement: What the looks at the cell came to, where it could be compared.
+        differences: Score now minus score before of the examples of the first look.
     """
 
     outcome: Outcome
     message: str
     before: float | None = None
-    p_value: float | None = None
+    judgement: Judgement | None = None
+    differences: tuple[float, ...] | None = None
 
     @property
     def accepted(self) -> bool:
         return self.outcome in (Outcome.PASSED, Outcome.IMPROVED)
 
+    @property
+    def p_value(self) -> float | None:
+        """Of the sign-flip test in the last look."""
+        return None if self.judgement is None else self.judgement.shift.p_value
+
+    @property
+    def wanted(self) -> int | None:
+        """How many examples the next look needs, where the cell is to be looked at again."""
+        return None if self.judgement is None else self.judgement.wanted
+
 
 def compare(result: CellResult, baseline: Baseline | None, thresholds: Thresholds) -> Verdict:
-    """Compares a result with its snapshot, example by example.
+    """Compares a result with its snapshot, example by example, in as many looks as it takes.
 
     Where one of the two has fewer examples, the common first ones are compared: example k is the
-    same however many there are.
+    same however many there are. Where a look asks for more than the result has, the verdict is
+    incomplete; a snapshot that has no more is judged by what there is.
     """
     name = f"{result.model}-{result.key}"
     if baseline is None:
         advice = f"run with --snapshot-update to accept {result.accuracy:.2f}"
         return Verdict(Outcome.NO_SNAPSHOT, f"{name}: no snapshot yet: {advice}")
-    count = min(len(result.scores), len(baseline.scores))
-    changed = [i for i in range(count) if result.prompts[i] != baseline.prompts[i]]
+    common = min(len(result.scores), len(baseline.scores))
+    changed = [i for i in range(common) if result.prompts[i] != baseline.prompts[i]]
     if changed:
         i = changed[0]
         return Verdict(
             Outcome.NOT_COMPARABLE,
-            f"{name}: not comparable: prompts changed ({len(changed)} of {count}; example {i}: hash "
+            f"{name}: not comparable: prompts changed ({len(changed)} of {common}; example {i}: hash "
             f"{baseline.prompts[i]} → {result.prompts[i]}). Accuracy was {baseline.accuracy:.2f}, is "
             f"{result.accuracy:.2f}. {_differences(baseline.environment, result.environment)}"
             "If the change is wanted, accept it with --snapshot-update.",
         )
-    old, new = baseline.scores[:count], result.scores[:count]
-    differences = [after - before for before, after in zip(old, new, strict=True)]
-    before, after = 100 * sum(old) / count, 100 * sum(new) / count
-    p = sign_flip_p_value(differences)
-    # Rounded, since 82 - 77 percent is a little less than five in binary.
-    effect = round(abs(after - before), 9)
-    shifted = p <= thresholds.significant and effect >= thresholds.smallest_effect
-    outcome = Outcome.PASSED
-    if shifted:
-        outcome = Outcome.REGRESSED if after < before else Outcome.IMPROVED
+    pairs = zip(baseline.scores[:common], result.scores[:common], strict=True)
+    differences = tuple(after - before for before, after in pairs)
+    plan = thresholds.plan(len(baseline.scores), len(result.scores))
+    judgement = judged(differences, plan, thresholds.smallest_effect)
+    count = judgement.shift.examples
+    before, after = (100 * sum(each.scores[:count]) / count for each in (baseline, result))
+    outcome = _outcome(judgement)
+    message = (
+        f"{name}: {outcome}: accuracy was {before:.2f}, is {after:.2f} ({_shift(judgement)}). "
+        f"{_flips(differences[:count])} {_looks(judgement, len(baseline.scores), thresholds)}"
+        f"{_differences(baseline.environment, result.environment)}"
+    ).rstrip()
+    return Verdict(outcome, message, before, judgement, differences[: plan[0].examples])
+
+
+def _outcome(judgement: Judgement) -> Outcome:
+    if judgement.wanted is not None:
+        return Outcome.INCOMPLETE
+    if not judgement.shifted:
+        return Outcome.PASSED
+    return Outcome.REGRESSED if judgement.shift.points < 0 else Outcome.IMPROVED
+
+
+def _shift(judgement: Judgement) -> str:
+    shift = judgement.shift
+    low, high = shift.interval
+    return (
+        f"{shift.points:+.2f} points over {shift.examples} examples, 95% interval {low:+.2f} to {high:+.2f}; "
+        f"{shift.fell} fell, {shift.rose} rose; p = {shift.p_value:.2g}, threshold {judgement.stage.significant:.2g}"
+    )
+
+
+def _flips(differences: Sequence[float]) -> str:
     fell = [i for i, each in enumerate(differences) if each < 0]
     rose = [i for i, each in enumerate(differences) if each > 0]
-    message = (
-        f"{name}: {outcome}: accuracy was {before:.2f}, is {after:.2f} ({after - before:+.2f} points over "
-        f"{count} examples; {len(fell)} fell, {len(rose)} rose; p = {p:.2g}, threshold {thresholds.significant:.2g}). "
-        f"Fell: {_listed(fell)}. Rose: {_listed(rose)}. {_differences(baseline.environment, result.environment)}"
-    ).rstrip()
-    return Verdict(outcome, message, before, p)
+    return f"Fell: {_listed(fell)}. Rose: {_listed(rose)}."
+
+
+def _looks(judgement: Judgement, held: int, thresholds: Thresholds) -> str:
+    """What a suspicious cell still needs."""
+    if judgement.shifted or not judgement.suspicious:
+        return ""
+    if judgement.wanted is not None:
+        return f"Too suspicious to pass, and the next look needs {judgement.wanted} examples. "
+    missing = [count for count in thresholds.stages if count > held]
+    if not missing:
+        return ""
+    return (
+        f"Suspicious, but judged by what there is: the next look needs {missing[0]} examples, the snapshot has {held}. "
+    )
 
 
 def _listed(examples: Sequence[int]) -> str:

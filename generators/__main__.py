@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import chain, repeat
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,6 +17,7 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
@@ -26,12 +26,11 @@ from rich.text import Text
 
 from generators.budget import LengthTooSmall
 from generators.corpora import downloads
-from generators.corpora.sets import CORPORA, corpora, fingerprint
+from generators.corpora.sets import fingerprint
 from generators.examples import Example, ExampleSource
-from generators.frames import chat_frame, plain_frame, read_chat_template
 from generators.ruler_files import prompt_record, score_predictions
-from generators.tasks import RULER, Task, tasks
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.source_options import add_source_options, example_sources, not_negative, positive
+from generators.tasks import tasks
 
 _EXAMPLES_A_PART = 16
 
@@ -42,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     write = commands.add_parser("write", help="write prompts in RULER's JSON lines")
-    _add_source_options(write)
-    write.add_argument("--samples", type=_positive, default=500, metavar="N", help="examples (default: 500, RULER's)")
+    add_source_options(write)
+    write.add_argument("--samples", type=positive, default=500, metavar="N", help="examples (default: 500, RULER's)")
     write.add_argument(
         "--out",
         type=Path,
@@ -51,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         metavar="PATH",
         help="where to: a .jsonl file for one task at one length, else a folder for LENGTH/TASK/validation.jsonl",
     )
-    write.add_argument("--workers", type=_positive, default=1, metavar="N", help="processes (default: 1)")
+    write.add_argument("--workers", type=positive, default=1, metavar="N", help="processes (default: 1)")
     write.set_defaults(run=_write)
 
     score = commands.add_parser("score", help="score a file of predictions as RULER does")
@@ -61,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     score.set_defaults(run=_score)
 
     show = commands.add_parser("show", help="show one prompt, with what answers it highlighted")
-    _add_source_options(show)
-    show.add_argument("--index", type=int, default=0, metavar="I", help="the example's number (default: 0)")
+    add_source_options(show)
+    show.add_argument("--index", type=not_negative, default=0, metavar="I", help="the example's number (default: 0)")
     show.set_defaults(run=_show)
 
     fetch = commands.add_parser("fetch", help="fetch real corpora into the cache")
@@ -73,112 +72,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         given.run(given)
-    except (ValueError, OSError, argparse.ArgumentTypeError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def _positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"a whole number of at least 1 is expected, not {text!r}")
-    return int(text)
-
-
-def _add_source_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--task", required=True, metavar="T", help="niah_single_1, vt, ...; write takes T1,T2 or ruler")
-    parser.add_argument("--length", required=True, metavar="L", help="prompt plus answer, in tokens; write takes L1,L2")
-    parser.add_argument(
-        "--tokenizer",
-        required=True,
-        metavar="PATH_OR_ID",
-        help="a tokenizer.json, a folder that has one, RWKV's vocabulary (.txt), or a hub id",
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="other seeds give other examples (default: 0)")
-    parser.add_argument("--depth", type=float, metavar="D", help="where what answers goes, in percent (default: drawn)")
-    parser.add_argument(
-        "--tokens-to-generate", type=_positive, metavar="N", help="tokens kept free for the answer (default: RULER's)"
-    )
-    parser.add_argument("--corpus", choices=CORPORA, default="embedded", help="what prompts are made from")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        dest="parameters",
-        help="a parameter of the task, for example hops=8; VALUE as in TOML",
-    )
-    parser.add_argument("--beginning-of-sequence", metavar="TOKEN", help="put before every prompt, as an id only")
-    parser.add_argument("--chat-template", type=Path, metavar="FILE", help="a .jinja file or tokenizer_config.json")
-
-
-def _tokenizer(given: str) -> Tokenizer:
-    path = Path(given)
-    if path.is_dir():
-        path /= "tokenizer.json"
-    if path.exists() or path.suffix in (".json", ".txt"):
-        return load_tokenizer(path)
-    from huggingface_hub import hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return load_tokenizer(Path(hf_hub_download(given, "tokenizer.json")))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).splitlines()[0]
-        raise TokenizerError(
-            f"--tokenizer: {given} is no file here and cannot be had from the hub ({reason})"
-        ) from None
-
-
-def _task(name: str, given: argparse.Namespace) -> Task:
-    if name not in tasks():
-        raise ValueError(f"--task: unknown task {name}; there are {', '.join(tasks())}")
-    changes: dict[str, Any] = {}
-    for entry in given.parameters:
-        key, equals, value = entry.partition("=")
-        if not equals:
-            raise ValueError(f"--set: NAME=VALUE is expected, not {entry!r}")
-        try:
-            changes[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[key] = value
-    task = tasks()[name]
-    if given.depth is not None:
-        if not task.has_depth:
-            raise ValueError(f"--depth: task {name} has none")
-        if not 0 <= given.depth <= 100:
-            raise ValueError(f"--depth: between 0 and 100 percent, not {given.depth}")
-    return task.variant(name, changes) if changes else task
-
-
-def _sources(given: argparse.Namespace) -> list[ExampleSource]:
-    """The sources of every task and length asked for, in that order."""
-    tokenizer = _tokenizer(given.tokenizer)
-    begin = given.beginning_of_sequence
-    if given.chat_template is None:
-        frame = plain_frame(tokenizer, begin)
-    else:
-        template, specials = read_chat_template(given.chat_template)
-        frame = chat_frame(tokenizer, template, beginning_of_sequence=begin, end_of_sequence=None, specials=specials)
-    names = RULER if given.task == "ruler" else given.task.split(",")
-    return [
-        ExampleSource(
-            task,
-            _positive(length),
-            tokenizer,
-            corpora(given.corpus),
-            given.tokens_to_generate or task.tokens_to_generate,
-            given.depth,
-            frame=frame,
-            seed=given.seed,
-        )
-        for task in [_task(name, given) for name in names]
-        for length in given.length.split(",")
-    ]
-
-
 def _source(given: argparse.Namespace) -> ExampleSource:
-    sources = _sources(given)
+    sources = example_sources(given)
     if len(sources) > 1:
         raise ValueError("one --task and one --length are expected here")
     return sources[0]
@@ -194,7 +95,7 @@ _held: list[ExampleSource] = []
 
 
 def _hold_sources(given: argparse.Namespace) -> None:
-    _held.extend(_sources(given))
+    _held.extend(example_sources(given))
 
 
 def _part(source: int, start: int, stop: int) -> list[str]:
@@ -202,15 +103,16 @@ def _part(source: int, start: int, stop: int) -> list[str]:
 
 
 def _write(given: argparse.Namespace) -> None:
-    sources = _sources(given)
+    sources = example_sources(given)
     console = Console(stderr=True)
     if not sources[0].tokenizer.has_seams:
-        console.print("this tokenizer may merge across any border, so prompts are tokenized whole: slower", style="dim")
+        notice = "this tokenizer may merge across any border, so prompts are tokenized whole: slower"
+        console.print(notice, style="dim", soft_wrap=True)
     if given.out.suffix == ".jsonl" and len(sources) > 1:
         raise ValueError(f"--out: {len(sources)} files are to be written, so a folder is expected, not {given.out}")
     refused: list[str] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as bar:
+    with _progress(console, *columns) as bar:
         shown = bar.add_task("", total=given.samples * len(sources))
         for source, lines in _lines_of_sources(given, sources):
             bar.update(shown, description=f"{source.task.name} at {source.length}")
@@ -234,6 +136,11 @@ def _write(given: argparse.Namespace) -> None:
         raise ValueError("; ".join(refused))
 
 
+def _progress(console: Console, *columns: ProgressColumn) -> Progress:
+    # In a file or a pipe a bar would leave an empty line behind.
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 def _lines_of_sources(
     given: argparse.Namespace, sources: Sequence[ExampleSource]
 ) -> Iterator[tuple[ExampleSource, Iterable[str]]]:
@@ -255,15 +162,21 @@ def _counted(lines: Iterable[str], bar: Progress, shown: TaskID) -> Iterator[str
 
 
 def _write_file(path: Path, lines: Iterable[str]) -> None:
-    """Writes a file that is whole or not there."""
+    """Writes a file that is whole or not there, nor then the folders made for it."""
+    made = [folder for folder in path.parents if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     try:
         with part.open("w", encoding="utf-8") as file:
             file.writelines(line + "\n" for line in lines)
         part.replace(path)
-    finally:
+    except BaseException:
         part.unlink(missing_ok=True)
+        for folder in made:
+            # Another may have put something there by now.
+            with contextlib.suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _score(given: argparse.Namespace) -> None:
@@ -290,7 +203,7 @@ def _show(given: argparse.Namespace) -> None:
     console.rule()
     used = len(example.ids)
     facts = [
-        f"task {given.task}, length {given.length}, example {given.index}, seed {given.seed}",
+        f"task {given.task}, length {source.length}, example {given.index}, seed {given.seed}",
         f"{used} tokens of prompt and {source.tokens_to_generate} for the answer: "
         f"{100 * (used + source.tokens_to_generate) / source.length:.1f}% of the length",
         f"references: {', '.join(example.references)}",
@@ -320,7 +233,7 @@ def _fetch(given: argparse.Namespace) -> None:
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     for name in names:
-        with Progress(*columns, console=console, transient=True) as bar:
+        with _progress(console, *columns) as bar:
             shown = bar.add_task(name, total=None)
 
             def progress(file: downloads.File, done: int, total: int | None, bar=bar, shown=shown) -> None:  # type: ignore[no-untyped-def]

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from generators.frames import Frame, Special
 from generators.tokenization import Tokenizer
 
-__all__ = ["Assembly", "Ids", "Piece", "TokenizedTexts", "assemble", "framed"]
+__all__ = ["Assembly", "Ids", "Piece", "TokenizedTexts", "assemble", "framed", "separately_counted"]
 
 Ids = npt.NDArray[np.int32]
 
@@ -69,7 +69,8 @@ def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly
         before = parts[i - 1] if i else None
         opening = before is None or isinstance(before, Special)
         together = [part]
-        for other in parts[i + 1 :]:
+        for j in range(i + 1, len(parts)):
+            other = parts[j]
             if isinstance(other, Special) or tokenizer.joins(together[-1].text, other.text):
                 break
             together.append(other)
@@ -104,6 +105,11 @@ def framed(frame: Frame, prompt: Sequence[Piece], answer_prefix: str) -> list[Pi
     return [*before, *prompt, *after, Piece(answer_prefix)]
 
 
+def separately_counted(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> int:
+    """The tokens of pieces that meet at seams."""
+    return sum(tokenizer.count(piece.text) if piece.ids is None else len(piece.ids) for piece in pieces)
+
+
 class TokenizedTexts:
     """Many texts tokenized once each, to be strung together in any order.
 
@@ -113,19 +119,36 @@ class TokenizedTexts:
     """
 
     def __init__(self, tokenizer: Tokenizer, texts: Iterable[str]) -> None:
-        self.texts = tuple(texts)
-        encoded = tokenizer.all_continued(self.texts)
-        self.counts = np.array([len(ids) for ids in encoded], dtype=np.int64)
-        self._ids: Ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(self.counts.sum()))
-        self._offsets = np.cumsum(self.counts) - self.counts
         self._tokenizer = tokenizer
+        self.texts: tuple[str, ...] = ()
+        self.counts: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._ids: Ids = np.zeros(0, dtype=np.int32)
+        self._lefts: set[str] = set()
+        self._rights: set[str] = set()
+        self.extend(texts)
+
+    def extend(self, texts: Iterable[str]) -> None:
+        """Goes on with more texts, which alone are tokenized."""
+        more = tuple(texts)
+        encoded = self._tokenizer.all_continued(more)
+        counts = np.array([len(ids) for ids in encoded], dtype=np.int64)
+        ids: Ids = np.fromiter(chain.from_iterable(encoded), dtype=np.int32, count=int(counts.sum()))
+        self.texts += more
+        self.counts = np.concatenate([self.counts, counts])
+        self._ids = np.concatenate([self._ids, ids])
+        self._texts = np.array(self.texts, dtype=np.object_)
+        self._offsets = np.cumsum(self.counts) - self.counts
+        # Rules look further than this only where white space ends or begins a text twice.
+        self._lefts |= {text[-2:] if text[-1:].isspace() else text[-1:] for text in more}
+        self._rights |= {text[:3] if text[:2].isspace() else text[:2] for text in more}
 
     def seamless_with(self, other: TokenizedTexts) -> bool:
         """Whether any of these texts meets any of the other's at a seam."""
-        # Rules look further than this only where white space ends or begins a text twice.
-        lefts = {text[-2:] if text[-1:].isspace() else text[-1:] for text in self.texts}
-        rights = {text[:3] if text[:2].isspace() else text[:2] for text in other.texts}
-        return all(self._tokenizer.joins(left, right) for left in lefts for right in rights)
+        return all(self._tokenizer.joins(left, right) for left in self._lefts for right in other._rights)
+
+    def chosen(self, order: npt.NDArray[np.int64]) -> list[str]:
+        """The texts at `order`."""
+        return self._texts[order].tolist()
 
     def strung(self, order: npt.NDArray[np.int64]) -> Ids:
         """The ids of the texts at `order`, one after the other."""
@@ -134,8 +157,9 @@ class TokenizedTexts:
     def interleaved(self, own: npt.NDArray[np.int64], other: TokenizedTexts, theirs: npt.NDArray[np.int64]) -> Ids:
         """The ids of one of these texts, one of the other's, and so on in turn."""
         both = np.concatenate([self._ids, other._ids])
-        offsets = np.stack([self._offsets[own], other._offsets[theirs] + len(self._ids)], axis=1).ravel()
-        counts = np.stack([self.counts[own], other.counts[theirs]], axis=1).ravel()
+        offsets, counts = np.empty((2, 2 * len(own)), dtype=np.int64)
+        offsets[::2], offsets[1::2] = self._offsets[own], other._offsets[theirs] + len(self._ids)
+        counts[::2], counts[1::2] = self.counts[own], other.counts[theirs]
         return _gathered(both, offsets, counts)
 
 

@@ -70,6 +70,8 @@ class Draft:
         most: The largest number of units there can be; None leaves it to the budget.
         spread: Whether what stands between units is tokenized with them, so that a small prompt would
             be other pieces than a large one.
+        beside: Where all is constant, the tokens of everything but the units, if they are known
+            beforehand; they save a small prompt, and a wrong number costs no more than a try.
     """
 
     references: tuple[str, ...]
@@ -78,6 +80,7 @@ class Draft:
     constant: bool = False
     most: int | None = None
     spread: bool = False
+    beside: int | None = None
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,17 @@ def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None =
         rendered = draft.render(units)
         return Fitted(units, rendered, assemble(tokenizer, framed(around, rendered.pieces, rendered.answer_prefix)))
 
+    too_many = draft.most + 1 if draft.most is not None else None
+    if draft.constant and draft.beside is not None and draft.beside < budget:
+        known = attempt(largest(draft.tokens, budget - draft.beside, too_many))
+        if known.assembly.count == draft.beside + draft.tokens(known.units) <= budget:
+            return known
     best = attempt(largest(draft.tokens, _FIRST_SHARE * budget, draft.most) if draft.spread and budget > 0 else 1)
     if best.assembly.count > budget and best.units > 1:
         best = attempt(1)
     if best.assembly.count > budget:
         return best.assembly.count
     beside = best.assembly.count - draft.tokens(best.units)
-    too_many = draft.most + 1 if draft.most is not None else None
     while too_many is None or best.units + 1 < too_many:
         fits = largest(draft.tokens, budget - beside, too_many)
         tried = attempt(max(fits, best.units + 1))

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, islice, pairwise
+from itertools import islice, pairwise
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from generators import protocol
-from generators.assembly import Piece, TokenizedTexts, assemble
+from generators.assembly import Piece, TokenizedTexts, assemble, separately_counted
 from generators.budget import Draft, Rendered
 from generators.corpora import words
 from generators.corpora.sets import Corpora, CorpusName
@@ -27,9 +27,10 @@ from generators.tokenization import Tokenizer
 
 __all__ = ["CommonWords", "common_words"]
 
-_NUMBERS_A_ROUND: Final = 4096
-_WORDS_AT_ONCE: Final = 64
-_DRAWN_AT_LEAST: Final = 160
+_NUMBERS_A_ROUND: Final = 1024
+_WORDS_AT_LEAST: Final = 64
+# Of the words that are expected to fit, for examples whose words are short.
+_SPARE: Final = 1.15
 _DEMONSTRATIONS: Final = 16
 _INTRODUCTION: Final = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
 
@@ -102,26 +103,35 @@ class _Vocabulary:
     """Words and numbers, each tokenized once; both grow as prompts need them."""
 
     def __init__(self, tokenizer: Tokenizer, corpora: Corpora) -> None:
-        self._tokenizer = tokenizer
         self._rounds = words.more_words(corpora.words.words)
         self.words = TokenizedTexts(tokenizer, [" " + word for word in words.common_words()])
         self.rounds = [len(self.words.texts)]
-        self.numbers = TokenizedTexts(tokenizer, ())
-        self.reach(items=_NUMBERS_A_ROUND, words_needed=0)
+        self.numbers = TokenizedTexts(tokenizer, [f" {i + 1}." for i in range(_NUMBERS_A_ROUND)])
+        self._tally()
 
     def reach(self, *, items: int, words_needed: int) -> None:
         """Sees to it that there are so many numbers and words."""
-        if items <= len(self.numbers.texts) and words_needed <= len(self.words.texts):
+        there = len(self.numbers.texts)
+        if items <= there and words_needed <= len(self.words.texts):
             return
-        if items > len(self.numbers.texts):
-            count = -(-items // _NUMBERS_A_ROUND) * _NUMBERS_A_ROUND
-            self.numbers = TokenizedTexts(self._tokenizer, [f" {i + 1}." for i in range(count)])
-            self.number_tokens = np.concatenate([[0], np.cumsum(self.numbers.counts)])
+        if items > there:
+            rounds = -(-items // _NUMBERS_A_ROUND)
+            self.numbers.extend(f" {i + 1}." for i in range(there, rounds * _NUMBERS_A_ROUND))
         while words_needed > len(self.words.texts):
             (more,) = islice(self._rounds, 1)
-            self.words = TokenizedTexts(self._tokenizer, [*self.words.texts, *(" " + word for word in more)])
+            self.words.extend(" " + word for word in more)
             self.rounds.append(len(self.words.texts))
+        self._tally()
+
+    def _tally(self) -> None:
+        self.number_tokens = np.concatenate([[0], np.cumsum(self.numbers.counts)])
         self.seamless = self.words.seamless_with(self.numbers) and self.numbers.seamless_with(self.words)
+
+    def expected_words(self, tokens: int, shape: _Shape) -> int:
+        """About as many different words as lists of so many tokens hold."""
+        item = float(self.words.counts.mean() + self.numbers.counts.mean())
+        uncommon = (tokens / item - shape.items(0)) / shape.uncommon_frequency
+        return shape.common + max(int(_SPARE * uncommon), _WORDS_AT_LEAST)
 
 
 @lru_cache(maxsize=4)
@@ -130,11 +140,18 @@ def _vocabulary(tokenizer: Tokenizer, corpora: Corpora) -> _Vocabulary:
 
 
 class _WordDraw:
-    """An example's words in random order: all of one round before any of the next."""
+    """An example's words in random order: all of one round before any of the next.
 
-    def __init__(self, vocabulary: _Vocabulary, draw: Draw) -> None:
+    Args:
+        vocabulary: What they are drawn from.
+        draw: The example's own draws.
+        expected: About as many words as will be asked for, which are then drawn at once.
+    """
+
+    def __init__(self, vocabulary: _Vocabulary, draw: Draw, expected: int) -> None:
         self._vocabulary = vocabulary
         self._draw = draw
+        self.expected = expected
         self._order: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def first(self, count: int) -> npt.NDArray[np.int64]:
@@ -142,7 +159,7 @@ class _WordDraw:
         if count > len(self._order):
             self._vocabulary.reach(items=0, words_needed=count)
             words = self._vocabulary.rounds[0]
-            few = np.array(self._draw.distinct(words, min(max(2 * count, _DRAWN_AT_LEAST), words // 2)), dtype=np.int64)
+            few = self._draw.distinct(words, min(max(count, self.expected), words // 2))
             self._order = few if count <= len(few) else np.concatenate([few, *self._more(few, count)])
         return self._order[:count]
 
@@ -168,7 +185,7 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
     """The prompt of one example; its number of uncommon words is still open."""
     vocabulary = _vocabulary(setting.tokenizer, setting.corpora)
     shape, shown_shape = parameters.shape(setting.length)
-    drawn = _WordDraw(vocabulary, draw.stream("words"))
+    drawn = _WordDraw(vocabulary, draw.stream("words"), vocabulary.expected_words(setting.length, shape))
     answers = _texts(vocabulary, drawn.first(shape.common))
     question = Piece(protocol.COMMON_WORDS_QUESTION.format(count=shape.common))
     answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
@@ -185,7 +202,9 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
         listed = _listed(vocabulary, drawn, shape, units, draw.stream("list"))
         return Rendered((*before, _INTRODUCTION, listed, question), answer_prefix)
 
-    return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless)
+    around = (*before, _INTRODUCTION, question, Piece(answer_prefix))
+    beside = setting.frame_tokens + separately_counted(setting.tokenizer, around)
+    return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless, beside=beside)
 
 
 @lru_cache(maxsize=16)
@@ -199,9 +218,10 @@ def _demonstrations(
     result = []
     for number in range(_DEMONSTRATIONS):
         draw = Draw(*path, number)
-        words = _WordDraw(vocabulary, draw.stream("words"))
         # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
-        listed = _listed(vocabulary, words, shape, shape.common * shape.uncommon_frequency, draw)
+        uncommon = shape.common * shape.uncommon_frequency
+        words = _WordDraw(vocabulary, draw.stream("words"), shape.common + uncommon)
+        listed = _listed(vocabulary, words, shape, uncommon, draw)
         answer = _numbered(vocabulary, words.first(shape.common))
         pieces = [_INTRODUCTION, listed, Piece(question + answer_prefix), answer]
         if not tokenizer.marks_beginning and vocabulary.seamless:
@@ -212,34 +232,38 @@ def _demonstrations(
 
 
 class _Costs:
-    """The tokens of an example's list by its number of uncommon words."""
+    """The tokens of an example's list, after its first number, by its number of uncommon words."""
 
     def __init__(self, vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape) -> None:
         self._vocabulary, self._drawn, self._shape = vocabulary, drawn, shape
-        self._words: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
+        self._words: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
     def tokens(self, uncommon: int) -> int:
         shape, vocabulary = self._shape, self._vocabulary
         if uncommon >= len(self._words):
-            order = self._drawn.first(shape.common + max(uncommon, _WORDS_AT_ONCE))
-            counts = vocabulary.words.counts[order[shape.common :]]
-            self._words = np.concatenate([[0], np.cumsum(counts * shape.uncommon_frequency)])
-            vocabulary.reach(items=shape.items(2 * uncommon), words_needed=0)
-        # The common words are always there, and so are constant.
-        return int(self._words[uncommon] + vocabulary.number_tokens[shape.items(uncommon)])
+            order = self._drawn.first(max(shape.common + uncommon, self._drawn.expected))
+            counts = vocabulary.words.counts[order]
+            counts[: shape.common] *= shape.frequency
+            counts[shape.common :] *= shape.uncommon_frequency
+            # From the last of the common words on, which are always there.
+            self._words = np.cumsum(counts)[shape.common - 1 :]
+            vocabulary.reach(items=shape.items(len(self._words)), words_needed=0)
+        numbers = vocabulary.number_tokens[shape.items(uncommon)] - vocabulary.number_tokens[1]
+        return int(self._words[uncommon] + numbers)
 
 
 def _texts(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Sequence[str]:
-    return [vocabulary.words.texts[index][1:] for index in order.tolist()]
+    return [text[1:] for text in vocabulary.words.chosen(order)]
 
 
 def _numbered(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Piece:
     """Words with the numbers from 1 on."""
-    words, digits = vocabulary.words.texts, vocabulary.numbers.texts
-    text = "".join(digits[i] + words[word] for i, word in enumerate(order.tolist()))
-    if not vocabulary.seamless:
-        return Piece(text)
-    return Piece(text, vocabulary.numbers.interleaved(np.arange(len(order)), vocabulary.words, order))
+    words, numbers = vocabulary.words, vocabulary.numbers
+    texts = [""] * (2 * len(order))
+    texts[::2], texts[1::2] = numbers.texts[: len(order)], words.chosen(order)
+    return Piece(
+        "".join(texts), numbers.interleaved(np.arange(len(order)), words, order) if vocabulary.seamless else None
+    )
 
 
 def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: int, draw: Draw) -> Piece:
@@ -249,14 +273,6 @@ def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: 
     order = drawn.first(shape.common + uncommon)
     frequencies = np.full(len(order), shape.uncommon_frequency)
     frequencies[: shape.common] = shape.frequency
-    listed = np.repeat(order, frequencies)[draw.order(items)]
-    numbers = np.arange(1, items)
-    words, digits = vocabulary.words.texts, vocabulary.numbers.texts
-    rest = chain.from_iterable(zip(digits[1:items], map(words.__getitem__, listed[1:].tolist()), strict=True))
-    text = words[listed[0]] + "".join(rest)
-    if not vocabulary.seamless:
-        return Piece(text)
-    ids = np.concatenate(
-        [vocabulary.words.strung(listed[:1]), vocabulary.numbers.interleaved(numbers, vocabulary.words, listed[1:])]
-    )
-    return Piece(text, ids)
+    whole = _numbered(vocabulary, np.repeat(order, frequencies)[draw.order(items)])
+    numbers = vocabulary.numbers
+    return Piece(whole.text[len(numbers.texts[0]) :], None if whole.ids is None else whole.ids[numbers.counts[0] :])

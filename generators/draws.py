@@ -69,21 +69,25 @@ class Draw:
         """The numbers from 0 to `count` - 1 in random order."""
         return np.argsort(self.numbers(count), kind="stable")
 
-    def distinct(self, limit: int, count: int) -> list[int]:
-        """`count` different integers in [0, limit); more of them begin with the fewer.
+    def distinct(self, limit: int, count: int) -> npt.NDArray[np.int64]:
+        """`count` different integers in [0, limit), [count]; more of them begin with the fewer.
+
+        Takes memory for `limit` integers.
 
         Raises:
             ValueError: More than half of all are asked for; `order` is there for that.
         """
         if 2 * count > limit:
             raise ValueError(f"cannot draw {count} different integers below {limit} one by one; at most half of them")
-        found: dict[int, None] = {}
-        block = 0
+        blocks: list[npt.NDArray[np.int64]] = []
+        found: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         while len(found) < count:
             # The bias of the modulus is below 2**-32 for any list of words.
-            found.update(dict.fromkeys((self.stream(block).numbers(_FIRST_BLOCK << block) % limit).tolist()))
-            block += 1
-        return list(found)[:count]
+            block = self.stream(len(blocks)).numbers(_FIRST_BLOCK << len(blocks)) % limit
+            blocks.append(block.astype(np.int64))
+            if sum(map(len, blocks)) >= count:
+                found = _first_occurrences(np.concatenate(blocks), limit)
+        return found[:count]
 
     def choice(self, items: Sequence[Item]) -> Item:
         """One of `items`."""
@@ -111,3 +115,12 @@ class Draw:
     def uuid(self) -> str:
         """A version-4 UUID."""
         return str(uuid.UUID(int=self.bits(128), version=4))
+
+
+def _first_occurrences(numbers: npt.NDArray[np.int64], limit: int) -> npt.NDArray[np.int64]:
+    """The different ones of `numbers`, all below `limit`, in the order they first come in."""
+    places = np.arange(len(numbers))
+    first = np.empty(limit, dtype=np.int64)
+    # Of several assignments to one place the last one stays.
+    first[numbers[::-1]] = places[::-1]
+    return numbers[first[numbers] == places]

@@ -74,7 +74,7 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
     words = min(max(_WORDS_A_POOL, 2 * occurring), possible // 2)
     pool = _pool(setting.tokenizer, parameters.word_length, words, setting.shared.stream("words").path)
     # By rank: dots, then the example's own choice of words.
-    ranked = np.array([0, *(1 + word for word in draw.stream("words").distinct(words, min(occurring, words // 2)))])
+    ranked = np.concatenate([[0], 1 + draw.stream("words").distinct(words, min(occurring, words // 2))])
     tokens_of = pool.tokenized.counts[ranked]
 
     def counts(units: int) -> npt.NDArray[np.int64]:
@@ -91,7 +91,7 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
         found = counts(units)
         order = np.repeat(ranked[: len(found)], found)
         order = order[draw.stream("text").order(len(order))]
-        text = "".join(map(pool.tokenized.texts.__getitem__, order.tolist()))
+        text = "".join(pool.tokenized.chosen(order))
         piece = Piece(text, pool.tokenized.strung(order) if pool.seamless else None)
         introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
         return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)

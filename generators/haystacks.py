@@ -178,8 +178,8 @@ class NoiseHaystack:
             if self._parts.remainder is None:
                 result += [Piece(remainder), *([Piece(head * (whole - 1))] if whole > 1 else [])]
             else:
-                ids = np.concatenate([self._parts.remainder, np.tile(line_ids, whole - 1)])
-                result.append(Piece(remainder + head * (whole - 1), ids))
+                size = len(self._parts.remainder) + (whole - 1) * len(line_ids)
+                result.append(Piece(remainder + head * (whole - 1), self._parts.repeated(size)))
         if first <= lines < last and rest:
             result += [Piece(part) for part in _split_first_word(self._parts[rest][0])]
         return result
@@ -200,6 +200,17 @@ class _Noise(list[tuple[str, Ids]]):
 
     seamless: bool
     remainder: Ids | None
+    _repeated: Ids = np.zeros(0, dtype=np.int32)
+
+    def repeated(self, size: int) -> Ids:
+        """The first `size` ids of the line after its first word, with the line again and again behind it."""
+        if self.remainder is None:
+            raise ValueError("the line has no ids without its first word")
+        if size > len(self._repeated):
+            line = self[0][1]
+            # Twice what is asked for, so that a long haystack takes few steps.
+            self._repeated = np.concatenate([self.remainder, np.tile(line, 2 * size // len(line) + 1)])
+        return self._repeated[:size]
 
 
 @lru_cache(maxsize=4)

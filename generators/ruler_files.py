@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ class PromptFile:
     @cached_property
     def records(self) -> tuple[PromptRecord, ...]:
         """Its lines."""
-        return tuple(_records(self.path))
+        return tuple(_records(self.path, _lines(self.path)))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -119,7 +120,8 @@ def prompt_files(folder: Path) -> tuple[PromptFile, ...]:
     """Finds RULER's files of prompts below a folder.
 
     A task's file is `TASK.jsonl`, or any `.jsonl` in a folder called like the task (RULER's
-    `TASK/validation.jsonl`). Its length is the last folder above that is called by a number (RULER's
+    `TASK/validation.jsonl`). Files of predictions, below a folder `pred` or with the field pred, are
+    left aside. A file's length is the last folder above that is called by a number (RULER's
     `16384/data/TASK/validation.jsonl`), or else the longest of its lines.
 
     Raises:
@@ -130,9 +132,13 @@ def prompt_files(folder: Path) -> tuple[PromptFile, ...]:
     found: dict[tuple[str, int], PromptFile] = {}
     for path in sorted(folder.rglob("*.jsonl")):
         names = [name for name in (path.stem, path.parent.name) if name in tasks()]
-        if not names:
+        if not names or "pred" in path.relative_to(folder).parts[:-1]:
             continue
-        records = tuple(_records(path))
+        lines = _lines(path)
+        first = next(lines, None)
+        if first and "pred" in first[1]:
+            continue
+        records = tuple(_records(path, chain(filter(None, [first]), lines)))
         numbers = [part for part in path.relative_to(folder).parts[:-1] if part.isdigit()]
         length = int(numbers[-1]) if numbers else max(record.length for record in records)
         file = PromptFile(names[0], length, path)
@@ -142,25 +148,28 @@ def prompt_files(folder: Path) -> tuple[PromptFile, ...]:
             raise RulerFileError(f"{path} and {other.path} are both of task {file.task} at length {length}")
     if not found:
         raise RulerFileError(
-            f"no file of RULER's in {folder}: TASK/validation.jsonl or TASK.jsonl is expected, "
+            f"no file of RULER's in {folder}: TASK/validation.jsonl or TASK.jsonl with prompts is expected, "
             f"TASK being one of {', '.join(tasks())}"
         )
     return tuple(found.values())
 
 
-def _records(path: Path) -> Iterator[PromptRecord]:
+def _records(path: Path, lines: Iterable[tuple[int, Mapping[str, Any]]]) -> Iterator[PromptRecord]:
     number = 0
-    for number, line in _lines(path):
+    for number, line in lines:
         where = f"{path}, line {number}"
         outputs = _of_kind(where, line, "outputs", list)
         if not outputs or not all(isinstance(output, str) for output in outputs):
             raise RulerFileError(f"{where}: outputs must be a list of at least one text")
+        length = _of_kind(where, line, "length", int)
+        if length < 1:
+            raise RulerFileError(f"{where}: length must be at least 1, not {length}")
         yield PromptRecord(
             index=_of_kind(where, line, "index", int),
-            input=_of_kind(where, line, "input", str),
-            outputs=tuple(outputs),
-            length=_of_kind(where, line, "length", int),
-            answer_prefix=_of_kind(where, line, "answer_prefix", str) if "answer_prefix" in line else "",
+            input=_text(where, line, "input"),
+            outputs=tuple(_encodable(where, "outputs", output) for output in outputs),
+            length=length,
+            answer_prefix=_text(where, line, "answer_prefix") if "answer_prefix" in line else "",
             token_position_answer=line.get("token_position_answer"),
         )
     if not number:
@@ -169,7 +178,8 @@ def _records(path: Path) -> Iterator[PromptRecord]:
 
 def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        # Some editors begin a file with a byte order mark.
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise RulerFileError(f"{path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -185,6 +195,22 @@ def _lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         if not isinstance(content, dict):
             raise RulerFileError(f"{path}, line {number}: an object is expected")
         yield number, content
+
+
+def _text(where: str, line: Mapping[str, Any], name: str) -> str:
+    return _encodable(where, name, _of_kind(where, line, name, str))
+
+
+def _encodable(where: str, name: str, text: str) -> str:
+    # JSON's escapes can spell half of a character, which no tokenizer takes.
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RulerFileError(
+            f"{where}: {name} holds the lone surrogate {text[error.start]!r} at character {error.start}; "
+            "surrogates must come in pairs"
+        ) from None
+    return text
 
 
 def _of_kind(where: str, line: Mapping[str, Any], name: str, kind: type) -> Any:

@@ -8,6 +8,7 @@ names have the value asked for.
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -16,7 +17,7 @@ from typing import Final
 import numpy as np
 
 from generators import protocol
-from generators.assembly import Piece, assemble
+from generators.assembly import Piece, assemble, separately_counted
 from generators.budget import Draft, Rendered, largest
 from generators.draws import Draw
 from generators.haystacks import NoiseHaystack
@@ -107,7 +108,26 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
             depths=reached[: len(chains.names)],
         )
 
-    return Draft(chains.names, haystack.tokens, render, haystack.constant, spread=True)
+    beside = setting.frame_tokens + _beside(setting.tokenizer, chains, before)
+    return Draft(chains.names, haystack.tokens, render, haystack.constant, spread=True, beside=beside)
+
+
+def _beside(tokenizer: Tokenizer, chains: _Chains, before: Sequence[Piece]) -> int:
+    """The tokens of everything but the haystack, if no two assignments are next to each other."""
+    word = protocol.NOISE.partition(" ")[0]
+
+    def followed(text: str) -> int:
+        """The tokens of a text before a line of the haystack."""
+        return (
+            tokenizer.count(text)
+            if tokenizer.joins(text, word)
+            else tokenizer.count(text + word) - tokenizer.count(word)
+        )
+
+    introduction = "".join(piece.text for piece in before[-1:]) + protocol.VARIABLES_INTRODUCTION
+    rest = (*before[:-1], Piece(chains.question), Piece(chains.answer_prefix))
+    statements = (followed(statement + "\n") for chain in chains.statements for statement in chain)
+    return followed(introduction) + sum(statements) + separately_counted(tokenizer, rest)
 
 
 def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from generators.examples import Example
 from models.decoding import greedy
+from models.endpoint import Endpoint
 from models.loading import LoadedModel
 
 __all__ = ["Answers", "answer"]
@@ -35,7 +36,7 @@ def answer(
     *,
     score: Callable[[str, Sequence[str]], float],
     tokens_to_generate: int,
-    batch_tokens: int,
+    batch_tokens: int | None = None,
     scored: Callable[[Example, float], None] = lambda example, score: None,
 ) -> Answers:
     """Lets a model answer examples greedily and scores its answers.
@@ -45,35 +46,51 @@ def answer(
         examples: What it is asked.
         score: Prediction and references to a score in [0, 1].
         tokens_to_generate: The longest answer, in tokens.
-        batch_tokens: Tokens read at once.
+        batch_tokens: Tokens read at once; None takes what fits into memory.
         scored: Called with each example and its score as soon as it is known.
 
     Raises:
         models.decoding.NonFiniteLogits: The model's output is not a number.
+        models.endpoint.EndpointError: A server did not answer.
     """
     began = time.perf_counter()
+    predictions = [""] * len(examples)
     scores = [0.0] * len(examples)
 
-    def finished(row: int, ids: list[int]) -> None:
-        example = examples[row]
-        scores[row] = score(model.tokenizer.decode(ids), example.references)
-        scored(example, scores[row])
+    def finished(row: int, prediction: str) -> None:
+        predictions[row] = prediction
+        scores[row] = score(prediction, examples[row].references)
+        scored(examples[row], scores[row])
+
+    prompts = [example.ids for example in examples]
+    if isinstance(model.decoder, Endpoint):
+        model.decoder.continued(prompts, tokens_to_generate=tokens_to_generate, finished=finished)
+    else:
+        greedy(
+            model.decoder,
+            prompts,
+            tokens_to_generate=tokens_to_generate,
+            end_of_sequence=model.tokenizer.end_of_sequence,
+            batch_tokens=batch_tokens,
+            finished=lambda row, ids: finished(row, model.tokenizer.decode(ids)),
+            settled=_settled(model, examples, score),
+            prefixes=model.prefixes,
+        )
+    return Answers(tuple(predictions), tuple(scores), time.perf_counter() - began)
+
+
+def _settled(
+    model: LoadedModel, examples: Sequence[Example], score: Callable[[str, Sequence[str]], float]
+) -> Callable[[int, list[int]], bool]:
+    """Whether an answer has all it could score.
+
+    A reference that has been found stays found, whatever follows: references are looked for anywhere in an
+    answer, and what follows changes neither the text before it nor its lower case, if that is ASCII.
+    """
+    steady = model.tokenizer.decodes_steadily
 
     def settled(row: int, ids: list[int]) -> bool:
         references = examples[row].references
         return steady and all(map(str.isascii, references)) and score(model.tokenizer.decode(ids), references) == 1
 
-    # A reference that has been found stays found, whatever follows: references are looked for anywhere in
-    # an answer, and what follows changes neither the text before it nor its lower case, if that is ASCII.
-    steady = model.tokenizer.decodes_steadily
-    generated = greedy(
-        model.decoder,
-        [example.ids for example in examples],
-        tokens_to_generate=tokens_to_generate,
-        end_of_sequence=model.tokenizer.end_of_sequence,
-        batch_tokens=batch_tokens,
-        finished=finished,
-        settled=settled,
-    )
-    predictions = tuple(model.tokenizer.decode(ids) for ids in generated)
-    return Answers(predictions, tuple(scores), time.perf_counter() - began)
+    return settled

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
+import torch
 from torch import Tensor
 
-from models.decoding import State
+from models.memory import tensor_bytes
 
 __all__ = ["LayeredState", "Span"]
 
-LayerState = TypeVar("LayerState", bound=State)
+
+class _LayerState(Protocol):
+    """A dataclass of tensors, each with the batch first; None stands for what a layer has not."""
+
+    def select(self, rows: Tensor) -> Self: ...
+
+
+LayerState = TypeVar("LayerState", bound=_LayerState)
 
 
 @dataclass
@@ -31,6 +40,29 @@ class LayeredState(Generic[LayerState]):
     def select(self, rows: Tensor) -> LayeredState[LayerState]:
         """The state of some rows of the batch."""
         return LayeredState([layer.select(rows) for layer in self.layers], self.positions[rows], self.empty)
+
+    def joined(self, others: Sequence[LayeredState[LayerState]]) -> LayeredState[LayerState]:
+        """The rows of this state, then those of others."""
+        states = [self, *others]
+        layers = [_joined(parts) for parts in zip(*[state.layers for state in states], strict=True)]
+        positions = torch.cat([state.positions for state in states])
+        return LayeredState(layers, positions, all(state.empty for state in states))
+
+    @property
+    def bytes(self) -> int:
+        """The memory it takes."""
+        return sum(tensor_bytes(tensor) for layer in self.layers for tensor in _tensors(layer) if tensor is not None)
+
+
+def _tensors(layer: object) -> Iterator[Tensor | None]:
+    for each in fields(cast("Any", layer)):
+        yield getattr(layer, each.name)
+
+
+def _joined(parts: Sequence[LayerState]) -> LayerState:
+    """One layer's state of several batches."""
+    together = zip(*map(_tensors, parts), strict=True)
+    return type(parts[0])(*(None if tensors[0] is None else torch.cat(tensors) for tensors in together))
 
 
 @dataclass(frozen=True)

@@ -6,30 +6,43 @@ import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from generators.assembly import Piece, assemble, framed
 from generators.corpora.sets import Corpora
-from generators.frames import Frame, FrameError, chat_frame, plain_frame, read_chat_template
+from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from models import kernels
 from models.checkpoints import CheckpointError, load_state_spaces, read_configuration, weights_fingerprint
 from models.decoding import Decoder
+from models.determinism import settle
+from models.endpoint import Endpoint, EndpointError, connect
+from models.machine import machine
+from models.memory import free_bytes
 from models.oracle import Oracle
+from models.prefix_states import PrefixStates
 from models.state_spaces import StateSpacesModel
 
 if TYPE_CHECKING:
     from zoo.cards import Card
 
-__all__ = ["FAMILIES", "ORACLE", "LoadedModel", "load"]
+__all__ = ["ENDPOINT", "FAMILIES", "ORACLE", "LoadedModel", "load", "prompting"]
 
 
 def _load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
     from models.recurrent_gemma import load_recurrent_gemma
 
     return load_recurrent_gemma(directory, device, dtype)
+
+
+def _load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    from models.rwkv6 import load_rwkv6
+
+    return load_rwkv6(directory, device, dtype)
 
 
 def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
@@ -48,16 +61,30 @@ def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype
 FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder[Any]]] = {
     "state-spaces": load_state_spaces,
     "recurrent-gemma": _load_recurrent_gemma,
+    "rwkv6": _load_rwkv6,
     "llama": _load_llama,
     "transformers": _load_transformers,
 }
 
-# The family that needs no checkpoint.
+# The families that need no checkpoint here.
 ORACLE: Final = "oracle"
+ENDPOINT: Final = "endpoint"
+
+# Of the free memory, what states after shared prefixes may take from one cell to the next.
+_SHARE_OF_PREFIXES: Final = 0.05
+
+_PROBE: Final = "The grass is green. The sky is blue."
 
 _TEMPLATE_FILE: Final = "tokenizer_config.json"
+_TOKENIZER_FILES = ("tokenizer.json", "rwkv_vocab_*.txt")
 _VERSIONS = ("torch", "transformers", "tokenizers", "mamba-ssm", "causal-conv1d", "flash-linear-attention")
+_BENEATH_KERNELS = ("fla-core", "triton", "einops")
 _CHECKPOINT_FILES = ("config.json", "pytorch_model*.bin", "model*.safetensors", "*.index.json")
+
+
+def _prefix_states() -> PrefixStates:
+    device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")
+    return PrefixStates(int(_SHARE_OF_PREFIXES * free_bytes(device)))
 
 
 @dataclass(frozen=True)
@@ -66,17 +93,24 @@ class LoadedModel:
 
     Attributes:
         card: What it was loaded from.
-        decoder: The model.
+        decoder: The model; an endpoint decodes by itself.
         tokenizer: Its tokenizer.
         frame: What it wants around every prompt.
         environment: What may change its answers: versions, device, dtype, fingerprints.
+        prefixes: Its states after prefixes that prompts have shared so far.
     """
 
     card: Card
-    decoder: Decoder[Any]
+    decoder: Decoder[Any] | Endpoint
     tokenizer: Tokenizer
     frame: Frame
     environment: Mapping[str, Any]
+    prefixes: PrefixStates = field(default_factory=_prefix_states, repr=False, compare=False)
+
+    @property
+    def longest(self) -> int | None:
+        """The largest length it is to be asked, in tokens; None where its positions or its card set no limit."""
+        return None if self.card.extrapolate else getattr(self.decoder, "longest", None)
 
 
 def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel:
@@ -89,17 +123,17 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         corpora: What its prompts are made from; only the oracle looks into it.
 
     Raises:
-        CheckpointError: The checkpoint, tokenizer or chat template is missing, damaged or of another kind.
+        CheckpointError: The checkpoint, tokenizer or chat template is missing, damaged or of another kind; or
+            the server does not answer as the card says.
     """
-    if card.family not in (*FAMILIES, ORACLE):
-        known = ", ".join((*FAMILIES, ORACLE))
+    if card.family not in (*FAMILIES, ORACLE, ENDPOINT):
+        known = ", ".join((*FAMILIES, ORACLE, ENDPOINT))
         raise CheckpointError(f"model {card.name}: unknown family {card.family!r}; there are {known}")
-    directory = None if card.family == ORACLE else _checkpoint_directory(card, folder)
-    try:
-        tokenizer = load_tokenizer(_tokenizer_file(card, folder), end_of_sequence=card.end_of_sequence)
-        frame = _frame(card, folder, tokenizer)
-    except (TokenizerError, FrameError) as error:
-        raise CheckpointError(f"model {card.name}: {error}") from None
+    directory = None if card.family in (ORACLE, ENDPOINT) else _checkpoint_directory(card, folder)
+    tokenizer, frame = prompting(card, folder)
+    if card.family == ENDPOINT:
+        return _connected(card, tokenizer, frame)
+    settings = settle()
     dtype = _dtype(card, device)
     _check_architecture(card, directory, tokenizer)
     decoder: Decoder[Any]
@@ -109,18 +143,63 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         decoder = FAMILIES[card.family](directory, torch.device(device), dtype)
         _emulate(card, decoder)
     environment = {
+        "family": card.family,
         "weights": None if directory is None else weights_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
         "frame": _frame_fingerprint(frame),
         "emulate": list(card.emulate),
-        "device": _device_name(device),
+        **({"window": card.window} if directory is None else {}),
+        "end_of_sequence": tokenizer.end_of_sequence,
+        "decoding": "greedy",
+        **machine(device),
         "dtype": str(dtype).removeprefix("torch."),
+        **settings,
         "python": platform.python_version(),
         **{name: _version(name) for name in _VERSIONS},
-        "cuda": torch.version.cuda,
     }
+    if device.startswith("cuda") and directory is not None:
+        environment |= {"kernels": kernels.used(), **{name: _version(name) for name in _BENEATH_KERNELS}}
     return LoadedModel(card, decoder, tokenizer, frame, environment)
+
+
+def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
+    """The tokenizer of a card's model, and what the model wants around every prompt.
+
+    Raises:
+        CheckpointError: The tokenizer or chat template is missing, damaged or lacks a token.
+    """
+    try:
+        tokenizer = load_tokenizer(_tokenizer_file(card, folder), end_of_sequence=card.end_of_sequence)
+        return tokenizer, _frame(card, folder, tokenizer)
+    except (TokenizerError, FrameError) as error:
+        raise CheckpointError(f"model {card.name}: {error}") from None
+
+
+def _connected(card: Card, tokenizer: Tokenizer, frame: Frame) -> LoadedModel:
+    """The model of a card's server; what is installed here does not change its answers, but for the tokenizer."""
+    if card.server is None:
+        raise CheckpointError(f"model {card.name}: an endpoint's card needs a server")
+    parts = (*frame.before, *frame.after)
+    try:
+        endpoint = connect(
+            card.server,
+            tokenizer,
+            probe=assemble(tokenizer, framed(frame, [Piece(_PROBE)], "")).ids,
+            special=[part.text for part in parts if isinstance(part, Special)],
+            beginning_of_sequence=card.beginning_of_sequence,
+        )
+    except (EndpointError, TokenizerError) as error:
+        raise CheckpointError(f"model {card.name}: {error}") from None
+    environment = {
+        "family": card.family,
+        **endpoint.environment,
+        "tokenizer": tokenizer.fingerprint[:16],
+        "frame": _frame_fingerprint(frame),
+        "python": platform.python_version(),
+        "tokenizers": _version("tokenizers"),
+    }
+    return LoadedModel(card, endpoint, tokenizer, frame, environment)
 
 
 def _check_architecture(card: Card, directory: Path | None, tokenizer: Tokenizer) -> None:
@@ -179,7 +258,13 @@ def _tokenizer_file(card: Card, folder: Path) -> Path:
     local = folder / card.tokenizer
     if local.suffix in (".json", ".txt"):
         return local
-    return _downloaded(card, card.tokenizer, None, ("tokenizer.json",)) / "tokenizer.json"
+    directory = _downloaded(card, card.tokenizer, None, _TOKENIZER_FILES)
+    found = [path for pattern in _TOKENIZER_FILES for path in sorted(directory.glob(pattern))]
+    if not found:
+        raise CheckpointError(
+            f"model {card.name}: its tokenizer {card.tokenizer} has none of the files {', '.join(_TOKENIZER_FILES)}"
+        )
+    return found[0]
 
 
 def _downloaded(card: Card, hub_id: str, revision: str | None, files: Sequence[str]) -> Path:
@@ -201,10 +286,6 @@ def _dtype(card: Card, device: str) -> torch.dtype:
     if card.dtype == "auto":
         return torch.bfloat16 if device.startswith("cuda") else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[card.dtype]
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else "cpu"
 
 
 def _version(distribution: str) -> str | None:

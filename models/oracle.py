@@ -28,9 +28,19 @@ class OracleState:
     read: tuple[tuple[int, ...], ...]
     answers: tuple[tuple[int, ...], ...]
 
+    @property
+    def bytes(self) -> int:
+        """Nothing beside a model's."""
+        return 0
+
     def select(self, rows: Tensor) -> Self:
         """The state of some rows of the batch."""
         return type(self)(*(tuple(field[row] for row in rows.tolist()) for field in (self.read, self.answers)))
+
+    def joined(self, others: Sequence[Self]) -> Self:
+        """The rows of this state, then those of others."""
+        read = tuple(row for state in (self, *others) for row in state.read)
+        return type(self)(read, tuple(row for state in (self, *others) for row in state.answers))
 
 
 class Oracle:
@@ -43,6 +53,8 @@ class Oracle:
     """
 
     device = torch.device("cpu")
+    # It reads each prompt as a whole, however it got it.
+    forks = False
 
     def __init__(self, tokenizer: Tokenizer, corpora: Corpora, window: int | None = None) -> None:
         self._tokenizer = tokenizer

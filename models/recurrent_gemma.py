@@ -296,6 +296,9 @@ class RecurrentGemmaModel(nn.Module):
         self.configuration = configuration
         self.model = Backbone(configuration)
 
+    # Its states can be forked wherever a token ends.
+    forks = True
+
     @property
     def device(self) -> torch.device:
         return self.model.embed_tokens.weight.device

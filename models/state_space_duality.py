@@ -1,4 +1,4 @@
-"""The state-space duality (SSD) operator of Mamba2: a recurrence, computed in three ways.
+"""The state-space duality (SSD) operator of Mamba2: a recurrence, computed in three ways and by kernels.
 
 For each head, with state S of shape [head dimension, state size]:
 
@@ -11,11 +11,46 @@ Source: Dao and Gu, "Transformers are SSMs" (2024), section 6.
 
 from __future__ import annotations
 
+from typing import Final
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["ssd_chunked", "ssd_recurrent", "ssd_step"]
+from models import kernels
+
+__all__ = ["ssd", "ssd_chunked", "ssd_recurrent", "ssd_step"]
+
+# Tokens a chunk of mamba-ssm's kernel: its own models' choice, which its variants are made for.
+_KERNEL_CHUNK: Final = 256
+
+
+def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Any number of tokens, in the way that is fastest where they are.
+
+    Args:
+        x, b, c: Of any one dtype.
+        dt, a, state: float32. The state is spent: its memory may hold the one after.
+
+    Returns:
+        y, shaped like x, in x's dtype or float32, and the state after the last token.
+    """
+    one = x.shape[1] == 1
+    kernel = kernels.fitting(kernels.STATE_UPDATE if one else kernels.CHUNK_SCAN, x, dt, a, b, c, state)
+    if kernel is not None and one:
+        # It wants every argument for each element of a head; views of one number take its short way.
+        heads, width, size = state.shape[1:]
+        nothing = a.new_zeros(1).expand(heads, width)
+        dt_of_element, a_of_element = dt[:, 0, :, None].expand(-1, -1, width), a[:, None, None].expand(-1, width, size)
+        y = kernel(state, x[:, 0], dt_of_element, a_of_element, b[:, 0], c[:, 0], D=nothing, dt_bias=nothing)
+        return y[:, None], state
+    if kernel is not None:
+        return kernel(x, dt, a, b, c, _KERNEL_CHUNK, initial_states=state, return_final_states=True)
+    x, b, c = (tensor.float() for tensor in (x, b, c))
+    if one:
+        y, state = ssd_step(x[:, 0], dt[:, 0], a, b[:, 0], c[:, 0], state)
+        return y[:, None], state
+    return ssd_chunked(x, dt, a, b, c, state)
 
 
 def ssd_step(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -25,10 +60,11 @@ def ssd_step(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tens
         y [batch, heads, head dimension] and the state after the token.
     """
     repeats = x.shape[1] // b.shape[1]
-    b, c = b.repeat_interleave(repeats, 1), c.repeat_interleave(repeats, 1)
+    b, c = (tensor.repeat_interleave(repeats, 1)[..., None, :] for tensor in (b, c))
     decay = torch.exp(dt * a)[..., None, None]
-    state = decay * state + (dt[..., None] * x)[..., None] * b[..., None, :]
-    return (state @ c[..., None]).squeeze(-1), state
+    state = torch.addcmul((dt[..., None] * x)[..., None] * b, decay, state)
+    # A product with one column is slower as a matrix product.
+    return (state * c).sum(-1), state
 
 
 def ssd_recurrent(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -58,6 +94,7 @@ def ssd_chunked(
     """
     batch, time, heads, width = x.shape
     groups, size = b.shape[2:]
+    each = heads // groups
     padding = -time % chunk
     if padding:
         # dt = 0 leaves the state as it is, so padding at the end changes nothing.
@@ -65,31 +102,34 @@ def ssd_chunked(
         dt = functional.pad(dt, (0, 0, 0, padding))
     chunks = (time + padding) // chunk
 
-    # Heads before time from here on: [batch, chunks, heads, chunk, ...].
-    dt = dt.view(batch, chunks, chunk, heads).transpose(2, 3)
-    x = x.view(batch, chunks, chunk, heads, width).transpose(2, 3)
+    # Groups before time from here on, and a group's heads side by side, so that what they share is never copied.
+    dt = dt.view(batch, chunks, chunk, heads)
+    x = x.view(batch, chunks, chunk, heads, width) * dt[..., None]
     b = b.view(batch, chunks, chunk, groups, size).transpose(2, 3)
     c = c.view(batch, chunks, chunk, groups, size).transpose(2, 3)
-    log_decay = torch.cumsum(dt * a[:, None], dim=-1)
-    x = x * dt[..., None]
+    log_decay = torch.cumsum(dt * a, dim=2)
+    of_head = log_decay.transpose(2, 3)
 
     # Within a chunk: token i reads token j <= i through c_i . b_j and the decay between them.
     causal = torch.ones(chunk, chunk, dtype=torch.bool, device=x.device).tril()
-    between = (log_decay[..., :, None] - log_decay[..., None, :]).masked_fill(~causal, -torch.inf)
-    scores = (c @ b.transpose(-1, -2)).repeat_interleave(heads // groups, 2)
-    y = (scores * torch.exp(between)) @ x
+    between = (of_head[..., :, None] - of_head[..., None, :]).masked_fill(~causal, -torch.inf).exp()
+    scores = (c @ b.transpose(-1, -2))[:, :, :, None]
+    read = (between.unflatten(2, (groups, each)) * scores).flatten(2, 3)
+    y = read @ x.transpose(2, 3)
 
     # What each chunk adds to the state, then the recurrence from chunk to chunk.
-    per_head = [tensor.repeat_interleave(heads // groups, 2) for tensor in (b, c)]
-    to_end = torch.exp(log_decay[..., -1:] - log_decay)
-    added = (x * to_end[..., None]).transpose(-1, -2) @ per_head[0]
-    kept = torch.exp(log_decay[..., -1])[..., None, None]
+    to_end = torch.exp(log_decay[:, :, -1:] - log_decay)
+    weighted = (x * to_end[..., None]).view(batch, chunks, chunk, groups, each * width).transpose(2, 3)
+    added = b.transpose(-1, -2) @ weighted
+    kept = torch.exp(of_head[..., -1]).view(batch, chunks, groups, 1, each, 1)
+    kept = kept.expand(-1, -1, -1, -1, -1, width).flatten(-2)
+    state = state.view(batch, groups, each * width, size).transpose(-1, -2)
     before = []
-    for i in range(chunks):
+    for kept_of_chunk, added_by_chunk in zip(kept.unbind(1), added.unbind(1), strict=True):
         before.append(state)
-        state = kept[:, i] * state + added[:, i]
-    carried = per_head[1] @ torch.stack(before, 1).transpose(-1, -2)
-    y = y + carried * torch.exp(log_decay)[..., None]
+        state = torch.addcmul(added_by_chunk, kept_of_chunk, state)
+    carried = (c @ torch.stack(before, 1)).view(batch, chunks, groups, chunk, each, width).transpose(3, 4).flatten(2, 3)
+    y = torch.addcmul(y, carried, torch.exp(of_head)[..., None])
 
     y = y.transpose(2, 3).reshape(batch, time + padding, heads, width)[:, :time]
-    return y, state
+    return y, state.transpose(-1, -2).reshape(batch, heads, width, size)

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
 from models.layered_states import LayeredState, Span
-from models.state_space_duality import ssd_chunked, ssd_step
+from models.state_space_duality import ssd
 from models.state_spaces_configuration import AttentionConfiguration, Mamba2Configuration, StateSpacesConfiguration
 
 __all__ = ["CONVOLVED_HISTORY", "StateSpacesModel", "StateSpacesState"]
@@ -96,22 +96,20 @@ class Mamba2(nn.Module):
 
     def forward(self, u: Tensor, state: Mamba2State, span: Span) -> tuple[Tensor, Mamba2State]:
         c = self.configuration
-        batch, time, _ = u.shape
+        time = u.shape[1]
         mlp_gate, mlp, gate, channels, dt = self.in_proj(u).split(
             [self.d_mlp, self.d_mlp, self.d_ssm, self.d_ssm + 2 * self.d_bc, self.heads], -1
         )
         convolved = functional.silu(causal_convolution(channels, self.conv1d.weight, self.conv1d.bias, state.history))
-        x, b, cc = convolved.float().split([self.d_ssm, self.d_bc, self.d_bc], -1)
-        x = x.reshape(batch, time, self.heads, c.headdim)
-        b, cc = (tensor.reshape(batch, time, c.ngroups, c.d_state) for tensor in (b, cc))
+        x, b, cc = convolved.split([self.d_ssm, self.d_bc, self.d_bc], -1)
+        x = x.unflatten(-1, (self.heads, c.headdim))
+        b, cc = (tensor.unflatten(-1, (c.ngroups, c.d_state)) for tensor in (b, cc))
         dt = functional.softplus(dt.float() + self.dt_bias.float()).clamp(*c.dt_limit)
-        a = -torch.exp(self.A_log.float())
-        if time == 1:
-            step, ssm = ssd_step(x[:, 0], dt[:, 0], a, b[:, 0], cc[:, 0], state.ssm)
-            y = step[:, None]
-        else:
+        if time > 1:
+            # Padding leaves the state as it is, whatever it is itself.
             real = torch.arange(time, device=u.device) < span.lengths[:, None]
-            y, ssm = ssd_chunked(x, dt * real[..., None], a, b, cc, state.ssm)
+            dt = dt * real[..., None]
+        y, ssm = ssd(x, dt, -torch.exp(self.A_log.float()), b, cc, state.ssm)
         y, x, gate, mlp_gate, mlp = map(span.wanted, (y, x, gate, mlp_gate, mlp))
         skip = self.D.float()
         y = y + x * (skip.view(self.heads, c.headdim) if c.D_has_hdim else skip[:, None])
@@ -281,6 +279,8 @@ class StateSpacesModel(nn.Module):
 
     def __init__(self, configuration: StateSpacesConfiguration) -> None:
         super().__init__()
+        # Its states can be forked wherever a token ends.
+        self.forks = True
         self.configuration = configuration
         self.backbone = Backbone(configuration)
         self.lm_head = nn.Linear(configuration.d_model, configuration.padded_vocabulary, bias=False)
@@ -306,6 +306,8 @@ class StateSpacesModel(nn.Module):
                 raise ValueError(f"{defect} is a defect of attention with a convolution, which this model has not")
             for mixer in convolving:
                 mixer.keeps_convolved = True
+            # Those others read a prompt in one call, so the defect shows once.
+            self.forks = False
 
     @property
     def device(self) -> torch.device:

@@ -39,6 +39,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.utils import logging
 
 from models.checkpoints import CheckpointError, read_configuration
+from models.memory import tensor_bytes
 
 __all__ = ["TransformersModel", "TransformersState", "load_llama", "load_transformers", "write_transformers"]
 
@@ -109,38 +110,43 @@ class _FullLayer(DynamicLayer):
     def __init__(self, reading: _Reading, room: int) -> None:
         super().__init__()
         self._reading, self._room = reading, room
-        self._buffers: list[Tensor] = []
+        self.buffers: list[Tensor] = []
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         new = (key_states, value_states)
         used = self.get_seq_length()
-        if self._buffers and self._reading.padding is None and used + new[0].shape[2] <= self._buffers[0].shape[2]:
-            for buffer, states in zip(self._buffers, new, strict=True):
+        if self.buffers and self._reading.padding is None and used + new[0].shape[2] <= self.buffers[0].shape[2]:
+            for buffer, states in zip(self.buffers, new, strict=True):
                 buffer[:, :, used : used + states.shape[2]] = states
             self._show(used + new[0].shape[2])
             return _stored(self)
         seen = _with_stored(self, new)
-        self._store([self._reading.flush_right(states)[:, :, -self._reading.slots :] for states in seen])
+        self.store([self._reading.flush_right(states)[:, :, -self._reading.slots :] for states in seen])
         return seen
 
     def rows(self, rows: Tensor, reading: _Reading) -> _FullLayer:
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
-        made = _FullLayer(reading, self._room)
+        made = self.empty(reading)
         if self.is_initialized:
-            made._store([states[rows, :, -reading.slots :] for states in _stored(self)])
+            made.store([states[rows, :, -reading.slots :] for states in _stored(self)])
         return made
 
-    def _store(self, states: Sequence[Tensor]) -> None:
+    def empty(self, reading: _Reading) -> _FullLayer:
+        """A layer like this one that holds nothing yet."""
+        return _FullLayer(reading, self._room)
+
+    def store(self, states: Sequence[Tensor]) -> None:
+        """Replaces what it holds by keys and values, each [batch, heads, slots, width]."""
         slots = states[0].shape[2]
         shape = [(*part.shape[:2], max(self._room, slots), part.shape[3]) for part in states]
-        self._buffers = [part.new_empty(size) for part, size in zip(states, shape, strict=True)]
-        for buffer, part in zip(self._buffers, states, strict=True):
+        self.buffers = [part.new_empty(size) for part, size in zip(states, shape, strict=True)]
+        for buffer, part in zip(self.buffers, states, strict=True):
             buffer[:, :, :slots] = part
         self.dtype, self.device, self.is_initialized = states[0].dtype, states[0].device, True
         self._show(slots)
 
     def _show(self, slots: int) -> None:
-        self.keys, self.values = (buffer[:, :, :slots] for buffer in self._buffers)
+        self.keys, self.values = (buffer[:, :, :slots] for buffer in self.buffers)
 
 
 class _WindowLayer(DynamicSlidingWindowLayer):
@@ -152,17 +158,22 @@ class _WindowLayer(DynamicSlidingWindowLayer):
 
     def update(self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
         seen = _with_stored(self, (key_states, value_states))
-        self._store([self._reading.flush_right(states) for states in seen])
+        self.store([self._reading.flush_right(states) for states in seen])
         return seen
 
     def rows(self, rows: Tensor, reading: _Reading) -> _WindowLayer:
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
-        made = _WindowLayer(reading, self.sliding_window)
+        made = self.empty(reading)
         if self.is_initialized:
-            made._store([states[rows] for states in _stored(self)])
+            made.store([states[rows] for states in _stored(self)])
         return made
 
-    def _store(self, states: Sequence[Tensor]) -> None:
+    def empty(self, reading: _Reading) -> _WindowLayer:
+        """A layer like this one that holds nothing yet."""
+        return _WindowLayer(reading, self.sliding_window)
+
+    def store(self, states: Sequence[Tensor]) -> None:
+        """Replaces what it holds by keys and values, each [batch, heads, slots, width]."""
         self.cumulative_length = self._reading.slots
         kept = min(self._reading.slots, self.sliding_window - 1)
         # A view would keep the memory of the slots that have left the window.
@@ -198,6 +209,26 @@ class TransformersState:
         """The most tokens that any row has read."""
         return int(self.read.max()) if len(self.read) else 0
 
+    @property
+    def bytes(self) -> int:
+        """The memory it takes."""
+        layers = [] if self.cache is None else self.cache.layers
+        return sum(tensor_bytes(tensor) for layer in layers for tensor in _tensors(layer))
+
+    def joined(self, others: Sequence[TransformersState]) -> TransformersState:
+        """The rows of this state, then those of others, of which all have read something."""
+        states = [self, *others]
+        read = torch.cat([state.read for state in states])
+        joined = TransformersState(read, max(state.capacity for state in states))
+        together = zip(*[cast("DynamicCache", state.cache).layers for state in states], strict=True)
+        if isinstance(self.cache, _FlushCache):
+            reading = _Reading(joined.slots)
+            joined.cache = _FlushCache([_flush_joined(cast("Any", layers), reading) for layers in together], reading)
+        else:
+            joined.cache = copy.copy(cast("DynamicCache", self.cache))
+            joined.cache.layers = [_combined(layers, torch.cat, joined.slots) for layers in together]
+        return joined
+
     def select(self, rows: Tensor) -> TransformersState:
         state = TransformersState(self.read[rows.cpu()], self.capacity)
         if isinstance(self.cache, _FlushCache):
@@ -210,6 +241,30 @@ class TransformersState:
                 _combined([layer], lambda parts: parts[0][rows], state.slots) for layer in self.cache.layers
             ]
         return state
+
+
+def _tensors(layer: Any) -> Iterator[Tensor]:
+    """What a cache's layer holds in memory."""
+    if isinstance(layer, LinearAttentionLayer):
+        for states in (layer.conv_states, layer.recurrent_states):
+            yield from (state for state in states.values() if state is not None)
+    if isinstance(layer, _FullLayer):
+        yield from layer.buffers
+    elif isinstance(layer, DynamicLayer) and layer.is_initialized:
+        yield from _stored(layer)
+
+
+def _flush_joined(
+    layers: Sequence[_FullLayer] | Sequence[_WindowLayer], reading: _Reading
+) -> _FullLayer | _WindowLayer:
+    """One layer of the rows of several, flush right in as many slots as the longest has."""
+    made = layers[0].empty(reading)
+    pairs = [_stored(layer) for layer in layers]
+    slots = max(keys.shape[2] for keys, _ in pairs)
+    kinds = zip(*pairs, strict=True)
+    padded = ([functional.pad(part, (0, 0, slots - part.shape[2], 0)) for part in kind] for kind in kinds)
+    made.store([torch.cat(parts) for parts in padded])
+    return made
 
 
 def _combined(layers: Sequence[Any], combine: Callable[[list[Tensor]], Tensor], slots: int) -> Any:
@@ -280,6 +335,11 @@ class TransformersModel(nn.Module):
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
+
+    @property
+    def forks(self) -> bool:
+        # The others read rows that have gone different ways one by one.
+        return self._pure_attention
 
     def empty_state(self, batch: int, capacity: int) -> TransformersState:
         return TransformersState(torch.zeros(batch, dtype=torch.long), capacity)

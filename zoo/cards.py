@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from generators.tasks import Task, tasks
+from zoo.servers import Server
 
 __all__ = ["FOLDER", "Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
 
@@ -30,7 +31,7 @@ class Card:
         name: Its name in options, test ids and snapshots.
         family: The loader to use.
         tokenizer: A `tokenizer.json` or RWKV vocabulary (.txt), relative to the zoo's file, or a hub id
-            that has the former.
+            that has either.
         path: The checkpoint directory, relative to the zoo's file; or
         hub: its id on the Hugging Face hub, and
         revision: the commit or branch to take there.
@@ -38,10 +39,12 @@ class Card:
         beginning_of_sequence: The token prompts begin with; none where the model was trained without.
         dtype: Of the weights: float32, bfloat16, float16, or auto (bfloat16 on CUDA, else float32).
         trained_length: Tokens in the context it was trained at.
+        extrapolate: Whether it is also asked lengths beyond the positions that its configuration gives it.
         chat_template: For models that are asked in a chat: a `.jinja` file or `tokenizer_config.json`,
             relative to the zoo's file, or a hub id that has the latter.
         emulate: Known defects of other implementations to take on (mamba-ssm#1027).
         window: For the oracle, which needs no checkpoint: how many tokens it looks back.
+        server: For an endpoint, which has its checkpoint elsewhere: the server, and how to ask it.
     """
 
     name: str
@@ -54,9 +57,11 @@ class Card:
     beginning_of_sequence: str | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     trained_length: int | None = None
+    extrapolate: bool = False
     chat_template: str | None = None
     emulate: tuple[str, ...] = ()
     window: int | None = None
+    server: Server | None = None
 
 
 @dataclass(frozen=True, order=True)
@@ -102,7 +107,8 @@ class Zoo:
         name: The folder of its snapshots.
         folder: What the paths of cards are relative to.
         samples: Examples a cell.
-        batch_tokens: Tokens read at once, by default.
+        baseline_samples: Examples that an accepted cell holds, so that a suspicious one can be looked at again.
+        batch_tokens: Tokens read at once, by default; None takes what fits into memory.
         tokens_to_generate: Tokens kept free for the answer, by task; others take RULER's number.
         tasks: The tasks by name: all that are registered, and the file's own variants.
         smallest_length: The smallest length a task fits, where that is above the zoo's smallest;
@@ -115,7 +121,8 @@ class Zoo:
     name: str
     folder: Path
     samples: int
-    batch_tokens: int
+    baseline_samples: int
+    batch_tokens: int | None
     tokens_to_generate: Mapping[str, int]
     smallest_length: Mapping[str, int]
     tasks: Mapping[str, Task]
@@ -200,13 +207,18 @@ def load_zoo(name_or_path: str) -> Zoo:
 
 
 def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
-    known = ("samples", "batch_tokens", "tokens_to_generate", "smallest_length", "tasks", "models", "sweeps")
+    known = [each.name for each in fields(Zoo) if each.name not in ("name", "folder", "available")]
     _only(given, known, "the zoo")
-    for name in ("samples", "batch_tokens", "models", "sweeps"):
+    for name in ("samples", "models", "sweeps"):
         if name not in given:
             raise ZooError(f"the field {name} is missing")
     for name in ("samples", "batch_tokens"):
-        _whole_number(name, given[name])
+        if name in given:
+            _whole_number(name, given[name])
+    baseline_samples = given.get("baseline_samples", given["samples"])
+    _whole_number("baseline_samples", baseline_samples)
+    if baseline_samples < given["samples"]:
+        raise ZooError(f"baseline_samples must be at least samples, {given['samples']}, not {baseline_samples}")
     for name in ("tokens_to_generate", "smallest_length", "tasks", "models", "sweeps"):
         _table(name, given.get(name, {}))
     known_tasks = _tasks(given.get("tasks", {}))
@@ -220,7 +232,8 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
         name=path.stem,
         folder=path.parent,
         samples=given["samples"],
-        batch_tokens=given["batch_tokens"],
+        baseline_samples=baseline_samples,
+        batch_tokens=given.get("batch_tokens"),
         tokens_to_generate=given.get("tokens_to_generate", {}),
         smallest_length=given.get("smallest_length", {}),
         tasks=known_tasks,
@@ -236,21 +249,50 @@ def _card(name: str, given: Mapping[str, Any]) -> Card:
     emulate = given.get("emulate", [])
     if not isinstance(emulate, list) or not all(isinstance(defect, str) for defect in emulate):
         raise ZooError(f"{where}.emulate must be a list of names, not {emulate!r}")
-    card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate)}, where)
+    server = _server(f"{where}.server", given["server"]) if "server" in given else None
+    card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate), "server": server}, where)
     if card.family == "oracle":
         if card.path is not None or card.hub is not None:
             raise ZooError(f"{where}: an oracle has no checkpoint, so neither path nor hub")
+    elif card.family == "endpoint":
+        _check_endpoint(card, where)
     elif (card.path is None) == (card.hub is None):
         raise ZooError(f"{where} must have either path or hub")
     elif card.window is not None:
         raise ZooError(f"{where}: window is for the oracle family only")
+    if card.server is not None and card.family != "endpoint":
+        raise ZooError(f"{where}: server is for the endpoint family only")
     if card.window is not None:
         _whole_number(f"{where}.window", card.window)
     if card.hub is not None and card.revision is None:
         raise ZooError(f"{where} must name the revision of {card.hub} to take")
+    if type(card.extrapolate) is not bool:
+        raise ZooError(f"{where}.extrapolate must be true or false, not {card.extrapolate!r}")
     if card.dtype not in ("auto", "float32", "bfloat16", "float16"):
         raise ZooError(f"{where}: {unknown_name('dtype', card.dtype, ('auto', 'float32', 'bfloat16', 'float16'))}")
     return card
+
+
+def _server(where: str, given: Any) -> Server:
+    _table(where, given)
+    try:
+        return _dataclass(Server, given, where)
+    except ZooError:
+        raise
+    except ValueError as error:
+        raise ZooError(f"{where}.{error}") from None
+
+
+def _check_endpoint(card: Card, where: str) -> None:
+    if card.server is None:
+        raise ZooError(f"{where} lacks the field server, a table with the url and the model's name there")
+    for name in ("path", "hub", "revision", "window"):
+        if getattr(card, name) is not None:
+            raise ZooError(f"{where}: an endpoint has its checkpoint at its server, so no {name}")
+    if card.dtype != "auto" or card.emulate:
+        raise ZooError(f"{where}: an endpoint computes as its server does, so neither dtype nor emulate")
+    if card.server.adds_beginning and card.beginning_of_sequence is None:
+        raise ZooError(f"{where} lacks beginning_of_sequence, the token that its server adds (adds_beginning)")
 
 
 def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:
@@ -306,7 +348,7 @@ def _dataclass(cls: type[Record], given: Mapping[str, Any], where: str) -> Recor
     all_fields = fields(cls)  # type: ignore[arg-type]
     _only(given, [each.name for each in all_fields], where)
     for each in all_fields:
-        if each.default is MISSING and each.name not in given:
+        if each.default is MISSING and each.default_factory is MISSING and each.name not in given:
             raise ZooError(f"{where} lacks the field {each.name}")
     return cls(**given)
 

@@ -23,7 +23,7 @@ def listed(zoo: Zoo) -> Table:
     for heading in ("model", "family", "from", "revision", "tokenizer", "dtype", "trained at"):
         table.add_column(heading, overflow="fold")
     for card in zoo.models.values():
-        source = card.hub or card.path or "-"
+        source = card.hub or card.path or (card.server.url if card.server else "-")
         trained = "-" if card.trained_length is None else str(card.trained_length)
         table.add_row(card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
     return table
@@ -35,10 +35,12 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     Raises:
         models.checkpoints.CheckpointError: The model cannot be loaded.
         models.decoding.NonFiniteLogits: Its output is not a number.
+        models.endpoint.EndpointError: Its server does not answer.
     """
     import torch
 
     from models.decoding import greedy
+    from models.endpoint import Endpoint
     from models.loading import load
 
     model = load(card, zoo.folder, device, EmbeddedCorpora())
@@ -52,14 +54,18 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     yield "before a prompt", _spelled(model.frame.before)
     yield "after a prompt", _spelled(model.frame.after)
     ids = [part.id for part in model.frame.before if isinstance(part, Special)] + list(tokenizer.encode(_PROMPT).ids)
-    (answer,) = greedy(
-        model.decoder,
-        [ids],
-        tokens_to_generate=_TOKENS,
-        end_of_sequence=tokenizer.end_of_sequence,
-        batch_tokens=len(ids) + _TOKENS,
-    )
-    yield f"{_PROMPT!r} goes on", repr(tokenizer.decode(answer))
+    if isinstance(model.decoder, Endpoint):
+        (text,) = model.decoder.continued([ids], tokens_to_generate=_TOKENS)
+    else:
+        (answer,) = greedy(
+            model.decoder,
+            [ids],
+            tokens_to_generate=_TOKENS,
+            end_of_sequence=tokenizer.end_of_sequence,
+            batch_tokens=len(ids) + _TOKENS,
+        )
+        text = tokenizer.decode(answer)
+    yield f"{_PROMPT!r} goes on", repr(text)
     if device.startswith("cuda"):
         peak = torch.cuda.max_memory_allocated(device)
     else:

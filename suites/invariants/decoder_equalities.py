@@ -8,10 +8,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.decoding import Decoder
-from suites.invariants.tiny_models import difference, random_ids
+from models.decoding import Decoder, greedy
+from suites.invariants.tiny_models import MAMBA2, difference, random_ids
 
-__all__ = ["batched_difference", "pieces_difference", "read_alone"]
+__all__ = [
+    "batched_difference",
+    "forked_difference",
+    "greedy_tokens",
+    "pieces_difference",
+    "read_alone",
+    "steps_difference",
+]
+
+# Of the tiny models; those of others are given.
+VOCABULARY: int = MAMBA2["vocab_size"]
 
 
 def read_alone(made: Decoder[Any], ids: Tensor) -> tuple[Tensor, Any]:
@@ -19,11 +29,11 @@ def read_alone(made: Decoder[Any], ids: Tensor) -> tuple[Tensor, Any]:
     return made.prefill(ids[None], torch.tensor([len(ids)]), made.empty_state(1, len(ids) + 8))
 
 
-def batched_difference(made: Decoder[Any], lengths: Sequence[int], seed: int) -> float:
+def batched_difference(made: Decoder[Any], lengths: Sequence[int], seed: int, *, vocabulary: int = VOCABULARY) -> float:
     """How far rows of unequal lengths in a batch are from each alone, two later steps included."""
     batch = len(lengths)
-    ids = random_ids(batch, max(lengths), seed=seed)
-    later = random_ids(2, batch, seed=seed + 1)
+    ids = random_ids(batch, max(lengths), seed=seed, vocabulary=vocabulary)
+    later = random_ids(2, batch, seed=seed + 1, vocabulary=vocabulary)
     logits, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(batch, max(lengths) + len(later)))
     found = [logits]
     for new in later:
@@ -40,16 +50,17 @@ def batched_difference(made: Decoder[Any], lengths: Sequence[int], seed: int) ->
     return worst
 
 
-def pieces_difference(made: Decoder[Any], pieces: Sequence[Sequence[int]]) -> float:
+def pieces_difference(made: Decoder[Any], pieces: Sequence[Sequence[int]], *, vocabulary: int = VOCABULARY) -> float:
     """How far prompts read in pieces, lengths [pieces][batch], are from each read at once, a later step included."""
     batch = len(pieces[0])
-    whole = [random_ids(sum(row), seed=i) for i, row in enumerate(zip(*pieces, strict=True))]
-    later = random_ids(batch, seed=9)
+    sizes = [sum(row) for row in zip(*pieces, strict=True)]
+    whole = [random_ids(size, seed=i, vocabulary=vocabulary) for i, size in enumerate(sizes)]
+    later = random_ids(batch, seed=9, vocabulary=vocabulary)
     state = made.empty_state(batch, sum(map(max, pieces)) + 1)
     done = [0] * batch
     logits = torch.empty(0)
     for piece in pieces:
-        ids = random_ids(batch, max(piece), seed=77)
+        ids = random_ids(batch, max(piece), seed=77, vocabulary=vocabulary)
         for i, length in enumerate(piece):
             ids[i, :length] = whole[i][done[i] : done[i] + length]
             done[i] += length
@@ -61,3 +72,45 @@ def pieces_difference(made: Decoder[Any], pieces: Sequence[Sequence[int]]) -> fl
         expected_after, _ = made.step(later[i : i + 1], state)
         worst = max(worst, difference(logits[i], expected[0]), difference(after[i], expected_after[0]))
     return worst
+
+
+def forked_difference(
+    made: Decoder[Any], lengths: Sequence[int], rows: Sequence[int], *, vocabulary: int = VOCABULARY
+) -> float:
+    """How far rows selected from the state of a batch, in any order or twice, are after two steps from each alone."""
+    ids = random_ids(len(lengths), max(lengths), vocabulary=vocabulary)
+    later = random_ids(2, len(rows), seed=1, vocabulary=vocabulary)
+    _, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(len(lengths), max(lengths) + len(later)))
+    state = state.select(torch.tensor(rows))
+    found = torch.empty(0)
+    for new in later:
+        found, state = made.step(new, state)
+    alone = [read_alone(made, torch.cat([ids[row, : lengths[row]], later[:, i]])) for i, row in enumerate(rows)]
+    return max(difference(found[i], expected[0]) for i, (expected, _) in enumerate(alone))
+
+
+def steps_difference(made: Any, first: int, time: int, *, vocabulary: int = VOCABULARY) -> float:
+    """How far cached steps after a prefill of `first` tokens are from a full forward, at the worst position."""
+    ids = random_ids(2, time, seed=first, vocabulary=vocabulary)
+    logits, state = made.prefill(ids[:, :first], torch.full((2,), first), made.empty_state(2, time))
+    found = [logits]
+    for new in ids[:, first:].unbind(1):
+        logits, state = made.step(new, state)
+        found.append(logits)
+    # Some families' full forwards have rows beyond the vocabulary.
+    return difference(torch.stack(found, 1), made(ids)[:, first - 1 :, : logits.shape[-1]])
+
+
+def greedy_tokens(
+    made: Any, lengths: Sequence[int], steps: int, *, vocabulary: int = VOCABULARY
+) -> tuple[list[list[int]], list[list[int]]]:
+    """What batched cached decoding takes after random prompts, and what full forwards find likeliest at each place."""
+    prompts = [random_ids(length, seed=length, vocabulary=vocabulary).tolist() for length in lengths]
+    found = greedy(made, prompts, tokens_to_generate=steps, end_of_sequence=None, batch_tokens=1000)
+    likeliest = []
+    for prompt, new in zip(prompts, found, strict=True):
+        ids = torch.tensor([prompt])
+        width = made.prefill(ids, torch.tensor([len(prompt)]), made.empty_state(1, len(prompt)))[0].shape[-1]
+        logits = made(torch.tensor([prompt + new[:-1]]))[0, len(prompt) - 1 :, :width]
+        likeliest.append(logits.argmax(-1).tolist())
+    return found, likeliest

@@ -130,7 +130,6 @@ def test_a_sound_file_is_read(tmp_path):
         ('"float32"', '"float23"', ["models.m2a", "dtype", "did you mean float32?"]),
         # Missing fields.
         ("samples = 40", "", ["samples is missing"]),
-        ("batch_tokens = 4096", "", ["batch_tokens is missing"]),
         (SOUND[SOUND.index("[models") :], "", ["models is missing"]),
         (SOUND[SOUND.index("[sweeps") : SOUND.index("[models")], "", ["sweeps is missing"]),
         ('family = "state-spaces"', "", ["models.m2a", "lacks the field family"]),

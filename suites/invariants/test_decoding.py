@@ -38,8 +38,15 @@ class Recitation:
     rows: list[Read]
     capacity: int
 
+    @property
+    def bytes(self) -> int:
+        return sum(map(len, self.rows))
+
     def select(self, rows: Tensor) -> Recitation:
         return Recitation([self.rows[row] for row in rows.tolist()], self.capacity)
+
+    def joined(self, others: Sequence[Recitation]) -> Recitation:
+        return Recitation([row for state in (self, *others) for row in state.rows], self.capacity)
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Reciter:
     broken: float = torch.nan
     prefills: list[torch.Size] = field(default_factory=list)
     device = torch.device("cpu")
+    forks: bool = True
 
     def empty_state(self, batch: int, capacity: int) -> Recitation:
         return Recitation([()] * batch, capacity)
@@ -275,9 +283,10 @@ def test_stopping_at_the_score_changes_no_score(task, monkeypatch):
 
     def chatty(read: Read) -> int:
         # The oracle's words, twice, between others: more than an answer needs.
-        return scripts[next(i for i, example in enumerate(examples) if read[: len(example.ids)] == example.ids)][
-            len(read) - next(len(example.ids) for example in examples if read[: len(example.ids)] == example.ids)
-        ]
+        for script, example in zip(scripts, examples, strict=True):
+            if read[: len(example.ids)] == example.ids:
+                return script[len(read) - len(example.ids)]
+        return TOKENIZER.end_of_sequence
 
     right = [
         " ".join([oracle_answer(example.text, source.corpora)] * (1 + i % 2)) for i, example in enumerate(examples)

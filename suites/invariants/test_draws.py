@@ -6,6 +6,7 @@ import uuid
 from collections import Counter
 from itertools import permutations
 
+import numpy as np
 import pytest
 import scipy.stats
 from hypothesis import assume, given, settings
@@ -34,6 +35,9 @@ FIRST_VERSION = [
     "1b511ba9-2fc6-489a-900e-224978cba2c7",
 ]
 FIRST_VERSION_BELOW = [11262599665893628486, 689]
+FIRST_VERSION_DISTINCT = [810, 514, 630, 441, 351, 532, 146, 969]
+FIRST_VERSION_ORDER = [4, 1, 2, 0, 3, 5]
+FIRST_VERSION_NUMBERS = [8946416335598846554, 3284294790005186227]
 
 
 def _some(draw: Draw) -> list[object]:
@@ -186,6 +190,63 @@ def test_samples_cannot_be_larger_than_what_there_is(path, items, more):
     """Asking for more items than there are is refused with both numbers."""
     with pytest.raises(ValueError, match=f"{len(items) + more} of {len(items)}"):
         Draw(*path).sample(items, len(items) + more)
+
+
+def test_lists_of_draws_are_those_of_the_first_version():
+    """Different integers, orders and numbers of fixed paths never change, nor move each other's stream."""
+    draw = Draw(EVALUATION, "niah_single_1", 1024, 17)
+    assert draw.distinct(1000, 8).tolist() == FIRST_VERSION_DISTINCT
+    assert draw.order(6).tolist() == FIRST_VERSION_ORDER
+    assert draw.numbers(2).tolist() == FIRST_VERSION_NUMBERS
+
+
+limited = st.integers(1, 500).flatmap(lambda limit: st.tuples(st.just(limit), st.integers(0, limit // 2)))
+
+
+@quick
+@given(paths, limited)
+def test_distinct_draws_are_the_first_of_each(path, asked):
+    """Different integers are those that streams of growing numbers come to first, below the limit and none twice."""
+    limit, count = asked
+    found = Draw(*path).distinct(limit, count)
+    assert found.dtype == np.int64
+    first: dict[int, None] = {}
+    for block in range(6):
+        for number in Draw(*path, block).numbers(64 * 2**block).tolist():
+            first.setdefault(number % limit)
+    assert found.tolist() == list(first)[:count]
+    assert len(found) == count
+
+
+@quick
+@given(paths, limited, st.data())
+def test_more_distinct_draws_begin_with_the_fewer(path, asked, data):
+    """Asking for more different integers gives those of asking for fewer, and then others."""
+    limit, count = asked
+    fewer = data.draw(st.integers(0, count))
+    assert Draw(*path).distinct(limit, fewer).tolist() == Draw(*path).distinct(limit, count)[:fewer].tolist()
+
+
+@pytest.mark.parametrize(("limit", "count"), [(1, 1), (9, 5), (10, 6)])
+def test_most_of_all_integers_are_not_drawn_one_by_one(limit, count):
+    """More than half of all integers below a limit are refused with both numbers."""
+    with pytest.raises(ValueError, match=f"cannot draw {count} different integers below {limit} "):
+        Draw("a").distinct(limit, count)
+
+
+@fixed_paths
+def test_distinct_draws_are_uniform(path):
+    """Every integer is as likely at every place among the different ones."""
+    drawn = [tuple(Draw(*path, run).distinct(5, 2).tolist()) for run in range(RUNS)]
+    counts = Counter(drawn)
+    assert scipy.stats.chisquare([counts[pair] for pair in permutations(range(5), 2)]).pvalue > CHANCE
+
+
+@quick
+@given(paths, st.integers(0, 200))
+def test_an_order_holds_every_number_once(path, count):
+    """An order of n things has the numbers from 0 to n - 1, each once."""
+    assert sorted(Draw(*path).order(count).tolist()) == list(range(count))
 
 
 @quick

@@ -64,7 +64,7 @@ def _refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     said = capsys.readouterr()
     assert status == 2
     assert not said.out
-    *before, last = said.err.strip("\n").split("\n")
+    *before, last = said.err.removesuffix("\n").split("\n")
     if before:
         assert before[0].startswith("usage: python -m generators")
         assert all(line.startswith(" ") for line in before[1:])
@@ -186,11 +186,12 @@ def test_all_of_ruler_that_fits_is_written(tmp_path, capsys):
     arguments = ["write", "--task=ruler", "--length=1024", f"--tokenizer={POCKET}", "--samples=1"]
     assert main([*arguments, f"--out={tmp_path}"]) == 2
     fit = [task for task in RULER if task != "cwe"]
-    said = [line for line in capsys.readouterr().err.splitlines() if line]
+    said = capsys.readouterr().err.splitlines()
     smallest = _source("cwe", 1024, 120).smallest_length(1)
     assert said.pop() == (f"error: task cwe does not fit a length of 1024 tokens; the smallest that fits is {smallest}")
     assert [line.split()[3] for line in said] == fit
     assert _files(tmp_path) == sorted(f"1024/{task}/validation.jsonl" for task in fit)
+    assert sorted(path.name for path in (tmp_path / "1024").iterdir()) == sorted(fit)
     for task in fit:
         (line,) = (tmp_path / "1024" / task / "validation.jsonl").read_text(encoding="utf-8").splitlines()
         assert json.loads(line)["outputs"] == list(
@@ -200,15 +201,16 @@ def test_all_of_ruler_that_fits_is_written(tmp_path, capsys):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_length_too_small_leaves_what_was_there(tmp_path, capsys, workers):
-    """Where a task does not fit, neither a file nor a part of one is left, and an older file stays."""
-    out, old = tmp_path / "new" / "out.jsonl", tmp_path / "old.jsonl"
+    """Where a task does not fit, no file, part of one or new folder is left, and an older file or folder stays."""
+    old, empty = tmp_path / "old.jsonl", tmp_path / "empty"
     old.write_text("older\n", encoding="utf-8")
-    for path in (out, old):
+    empty.mkdir()
+    for path in (tmp_path / "new" / "newer" / "out.jsonl", empty / "new" / "out.jsonl", empty / "out.jsonl", old):
         said = _refusal(capsys, *WRITE, "--length=100", "--samples=20", f"--workers={workers}", f"--out={path}")
         assert re.fullmatch(
             r"error: task niah_single_1 does not fit a length of 100 tokens; the smallest that fits is 1\d\d", said
         )
-    assert _files(tmp_path) == ["old.jsonl"]
+    assert sorted(tmp_path.rglob("*")) == [empty, old]
     assert old.read_text(encoding="utf-8") == "older\n"
 
 
@@ -218,9 +220,8 @@ def test_what_was_written_is_named_with_its_corpus(tmp_path, capsys):
     _written(path, "--task=niah_single_2", "--samples=2")
     said = capsys.readouterr()
     assert not said.out
-    assert said.err.strip() == (
-        f"2 examples of niah_single_2 at 256 tokens (corpus embedded essays {EMBEDDED.essays.fingerprint[:16]}): {path}"
-    )
+    corpus = f"embedded essays {EMBEDDED.essays.fingerprint[:16]}"
+    assert said.err == f"2 examples of niah_single_2 at 256 tokens (corpus {corpus}): {path}\n"
 
 
 @pytest.mark.parametrize(
@@ -271,9 +272,10 @@ def test_several_parameters_are_set_together(tmp_path):
         (["--depth=nan"], "--depth: between 0 and 100 percent, not nan"),
         (["--task=vt", "--depth=50"], "--depth: task vt has none"),
         (["--depth=middle"], "--depth: invalid float value: 'middle'"),
-        (["--length=0"], "a whole number of at least 1 is expected, not '0'"),
-        (["--length=x"], "a whole number of at least 1 is expected, not 'x'"),
-        (["--length=256,"], "a whole number of at least 1 is expected, not ''"),
+        (["--length=0"], "--length: a whole number of at least 1 is expected, not '0'"),
+        (["--length=x"], "--length: a whole number of at least 1 is expected, not 'x'"),
+        (["--length=²"], "--length: a whole number of at least 1 is expected, not '²'"),
+        (["--length=256,"], "--length: a whole number of at least 1 is expected, not ''"),
         (["--samples=0"], "--samples: a whole number of at least 1 is expected, not '0'"),
         (["--samples=x"], "--samples: a whole number of at least 1 is expected, not 'x'"),
         (["--workers=0"], "--workers: a whole number of at least 1 is expected, not '0'"),
@@ -283,7 +285,7 @@ def test_several_parameters_are_set_together(tmp_path):
         (["--tokenizer={}/none.json"], "no tokenizer at {}/none.json"),
         (["--tokenizer={}"], "no tokenizer at {}/tokenizer.json"),
         (["--tokenizer={}/none"], "--tokenizer: {}/none is no file here and cannot be had from the hub"),
-        (["--beginning-of-sequence=<s>"], "the tokenizer has no token '<s>'"),
+        (["--beginning-of-sequence=<first>"], "the tokenizer has no token '<first>'"),
         (["--chat-template={}/none.jinja"], "no chat template at {}/none.jinja"),
     ],
     ids=lambda given: given[-1].removeprefix("--") if isinstance(given, list) else "",
@@ -360,14 +362,16 @@ def test_a_chat_template_that_loses_the_prompt_is_refused(tmp_path, capsys):
     assert _files(tmp_path) == ["chat.jinja"]
 
 
-def test_a_tokenizer_without_seams_still_writes(tmp_path, capsys):
-    """A tokenizer whose rules prove no seam is said to be slower, and its prompts fill their length all the same."""
+def test_a_tokenizer_without_seams_still_writes(tmp_path, capsys, monkeypatch):
+    """A tokenizer without proven seams is said in one line to be slower, and its prompts fill their length as well."""
+    monkeypatch.setenv("COLUMNS", "40")
     backend = Backend.from_file(str(POCKET))
     backend.normalizer = normalizers.Lowercase()
     (tmp_path / "lower").mkdir()
     backend.save(str(tmp_path / "lower" / "tokenizer.json"))
     lines = _written(tmp_path / "out.jsonl", f"--tokenizer={tmp_path / 'lower'}", "--samples=3")
-    assert "so prompts are tokenized whole: slower" in " ".join(capsys.readouterr().err.split())
+    notice = "this tokenizer may merge across any border, so prompts are tokenized whole: slower"
+    assert capsys.readouterr().err.splitlines()[0] == notice
     tokenizer = load_tokenizer(tmp_path / "lower" / "tokenizer.json")
     sentence = tokenizer.count(
         "\nThe grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
@@ -565,7 +569,8 @@ def test_references_are_highlighted(capsys, monkeypatch):
     [
         (["--task=ruler"], "one --task and one --length are expected here"),
         (["--length=256,512"], "one --task and one --length are expected here"),
-        (["--index=x"], "--index: invalid int value: 'x'"),
+        (["--index=x"], "--index: a whole number of at least 0 is expected, not 'x'"),
+        (["--index", "-1"], "--index: a whole number of at least 0 is expected, not '-1'"),
         (["--length=100"], "task niah_single_1 does not fit a length of 100 tokens; the smallest that fits is 1"),
     ],
 )
@@ -609,5 +614,6 @@ def test_what_is_in_the_cache_is_not_fetched_again(tmp_path, capsys, monkeypatch
         (tmp_path / name).mkdir()
         (tmp_path / name / "file.txt").write_bytes(b"content")
     assert main(["fetch", f"--cache={tmp_path}"]) == 0
-    said = [line for line in capsys.readouterr().err.splitlines() if line.strip()]
-    assert said == [f"{name}: 1 files in {tmp_path / name} (0 fetched now)" for name in downloads.SETS]
+    assert capsys.readouterr().err.splitlines() == [
+        f"{name}: 1 files in {tmp_path / name} (0 fetched now)" for name in downloads.SETS
+    ]

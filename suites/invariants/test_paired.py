@@ -14,7 +14,7 @@ import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from drift.paired import sign_flip_p_value
+from drift.paired import confidence_interval, mcnemar_p_values, paired_shift, sign_flip_p_value
 from suites.invariants.sample_results import shares
 
 quick = settings(deadline=None, derandomize=True, max_examples=60)
@@ -116,6 +116,64 @@ def test_is_never_zero(count):
 def test_nothing_differs(count):
     """Where no example changed, the p-value is 1."""
     assert sign_flip_p_value([0.0] * count) == 1.0
+
+
+@quick
+@given(st.lists(st.tuples(st.integers(0, 1200), st.integers(0, 1200)), min_size=1, max_size=20))
+def test_counts_alone_give_the_same(pairs):
+    """From counts of fallen and risen examples come scipy's exact binomial p-values, all at once."""
+    fell, rose = np.array(pairs).T
+    expected = [scipy.stats.binomtest(b, a + b, 0.5).pvalue if a + b else 1.0 for a, b in pairs]
+    expected = np.maximum(expected, sys.float_info.min)
+    assert mcnemar_p_values(fell, rose) == pytest.approx(expected, rel=1e-8, abs=1e-300)
+
+
+@quick
+@given(st.lists(st.floats(-1, 1), min_size=1, max_size=400))
+def test_any_scores_have_an_exact_test(values):
+    """However fine the scores are, direction does not matter, and p is at most 1 and at least that of all signs."""
+    p = sign_flip_p_value(values)
+    assert p == sign_flip_p_value([-each for each in values])
+    assert min(2.0 ** (1 - len(values)), 1.0) * (1 - 1e-9) <= p <= 1
+
+
+def test_a_coarser_grid_moves_p_little():
+    """Where differences are too fine to enumerate, rounding them moves the p-value by next to nothing."""
+    rng = np.random.default_rng(5)
+    fine = rng.choice([-1.0, -0.37, -0.0123, 0.21, 0.9], 400) + rng.uniform(-1e-3, 1e-3, 400)
+    spread = math.sqrt(float(fine @ fine))
+    # 400 differences of about the same size: the sum is as good as normal.
+    normal = 2 * scipy.stats.norm.sf(abs(fine.sum()) / spread)
+    assert sign_flip_p_value(fine) == pytest.approx(normal, rel=0.05)
+
+
+@quick
+@given(st.lists(shares.map(lambda share: 2 * share - 1), min_size=1, max_size=60))
+def test_the_interval_holds_the_shift(values):
+    """The interval has the mean inside, lies within 100 points, mirrors with the sign, and is never empty."""
+    shift, mirrored = paired_shift(values), paired_shift([-each for each in values])
+    low, high = shift.interval
+    assert -100 <= low < high <= 100
+    assert low - 1e-9 <= shift.points <= high + 1e-9
+    assert mirrored.interval == pytest.approx((-high, -low))
+    assert (shift.fell, shift.rose) == (sum(each < 0 for each in values), sum(each > 0 for each in values))
+    assert shift.examples == len(values)
+    assert shift.p_value == sign_flip_p_value(values)
+
+
+@pytest.mark.parametrize(("falls", "rises"), [(0.01, 0.01), (0.06, 0.01), (0.3, 0.1), (0.02, 0.2)])
+def test_the_interval_covers_the_truth(falls, rises):
+    """Over all outcomes of 100 examples the interval covers the true difference 19 times in 20, or a little less."""
+    count, covered = 100, 0.0
+    for fell in range(count + 1):
+        for rose in range(count + 1 - fell):
+            chance = scipy.stats.multinomial.pmf(
+                [fell, rose, count - fell - rose], count, [falls, rises, 1 - falls - rises]
+            )
+            if chance > 1e-9:
+                low, high = confidence_interval(np.repeat([-1.0, 1.0, 0.0], [fell, rose, count - fell - rose]))
+                covered += chance * (low <= 100 * (rises - falls) <= high)
+    assert covered > 0.935
 
 
 @pytest.mark.parametrize("references", [1, 4])

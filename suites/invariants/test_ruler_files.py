@@ -134,6 +134,38 @@ def test_files_are_found_wherever_ruler_lays_them(tmp_path, name, found):
     assert [record.length for record in file.records] == [50, 60, 59]
 
 
+PREDICTION: Mapping[str, Any] = {**LINE, "pred": "a text", "others": {"id": 0}}
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("4096/pred/vt.jsonl", PREDICTION),
+        ("4096/pred/vt.jsonl", "nothing"),
+        ("4096/pred/vt.jsonl", ""),
+        ("4096/pred/vt/validation.jsonl", LINE),
+        ("4096/answers/vt.jsonl", PREDICTION),
+        ("4096/vt.jsonl", PREDICTION),
+    ],
+)
+def test_predictions_are_left_aside(tmp_path, name, line):
+    """Of RULER's output the prompts are taken, not the predictions beside them, which its folder or field tells."""
+    path = _write(tmp_path / "4096" / "data" / "vt" / "validation.jsonl", LINE)
+    _write(tmp_path / name, line)
+    (file,) = prompt_files(tmp_path)
+    assert (file.task, file.length, file.path) == ("vt", 4096, path)
+    path.unlink()
+    assert _refusal(tmp_path).startswith(f"no file of RULER's in {tmp_path}: ")
+
+
+@pytest.mark.parametrize("prompts", ["pred/vt.jsonl", "pred/vt/validation.jsonl"])
+def test_prompts_may_lie_below_a_folder_of_that_name(tmp_path, prompts):
+    """What the folder that was asked for is called does not make its files predictions."""
+    path = _write(tmp_path / prompts, LINE)
+    (file,) = prompt_files(tmp_path / "pred")
+    assert file.path == path
+
+
 def test_many_files_are_found(tmp_path):
     """All tasks at all lengths are found, each file with its own lines."""
     wanted = {(task, length) for task in tasks() for length in (256, 1024)}
@@ -204,6 +236,11 @@ def _without(name: str) -> dict[str, Any]:
         ({**LINE, "input": None}, "input must be of type str, not None"),
         ({**LINE, "input": ["a"]}, "input must be of type str, not ['a']"),
         ({**LINE, "length": 59.5}, "length must be of type int, not 59.5"),
+        ({**LINE, "length": -5}, "length must be at least 1, not -5"),
+        ({**LINE, "length": 0}, "length must be at least 1, not 0"),
+        ({**LINE, "input": "ab\ud83d"}, "input holds the lone surrogate '\\ud83d' at character 2"),
+        ({**LINE, "outputs": ["a", "\ude00"]}, "outputs holds the lone surrogate '\\ude00' at character 0"),
+        ({**LINE, "answer_prefix": "\udfffa"}, "answer_prefix holds the lone surrogate '\\udfff' at character 0"),
         ({**LINE, "answer_prefix": None}, "answer_prefix must be of type str, not None"),
         ({**LINE, "outputs": "a text"}, "outputs must be of type list, not 'a text'"),
         ({**LINE, "outputs": []}, "outputs must be a list of at least one text"),
@@ -227,6 +264,16 @@ def test_files_that_are_no_text_are_named(tmp_path):
     """A file that is not UTF-8 is refused by its name."""
     (tmp_path / "vt.jsonl").write_bytes(b"\xff\xfe")
     assert _refusal(tmp_path).startswith(f"{tmp_path / 'vt.jsonl'} is not UTF-8")
+
+
+@quick
+@given(records)
+def test_a_byte_order_mark_is_no_part_of_the_text(record):
+    """A file that begins with a byte order mark is read like one without."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "vt.jsonl").write_text(record.to_json() + "\n", encoding="utf-8-sig")
+        (file,) = prompt_files(Path(folder))
+        assert file.records == (record,)
 
 
 def test_a_line_without_an_answer_prefix_is_read(tmp_path):

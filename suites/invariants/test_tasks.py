@@ -10,12 +10,14 @@ from itertools import accumulate
 from math import ceil, floor
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.special import zeta
 
-from generators.budget import Fitted, LengthTooSmall, fit
+from generators.assembly import Piece, TokenizedTexts, assemble
+from generators.budget import Draft, Fitted, LengthTooSmall, Rendered, fit
 from generators.common_words import CommonWords
 from generators.corpora.questions import Question, QuestionSet
 from generators.corpora.sets import EmbeddedCorpora
@@ -237,6 +239,86 @@ def test_ruler_tasks_fit_from_the_smallest_length_on(name, tokenizer):
 
 
 # Variable tracking.
+
+
+@pytest.mark.parametrize("family", ["cwe", "vt"])
+@given(data=st.data(), index=indices, wrong=st.integers(-300, 300))
+@quick
+def test_a_guess_at_the_rest_changes_no_prompt(family, data, index, wrong):
+    """A prompt fills its budget alike whether what is beside its units is known, unknown or known wrongly."""
+    source = data.draw(sources(family))
+    draft = source.draft(index)
+    budget = source.length - TOKENS_TO_GENERATE
+    fitted = [
+        fit(replace(draft, beside=beside), source.tokenizer, budget)
+        for beside in (None, draft.beside, (draft.beside or 0) + wrong)
+    ]
+    if isinstance(fitted[0], int):
+        assert fitted == [fitted[0]] * 3
+    else:
+        assert len({each.assembly.ids for each in fitted if isinstance(each, Fitted)}) == 1
+        assert len({each.units for each in fitted if isinstance(each, Fitted)}) == 1
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, trained_tokenizer(600, True, 0)], ids=["bytes", "trained"])
+@pytest.mark.parametrize("frame", [NO_FRAME, Frame((Special("<s>", 7, spelled=False),))], ids=["plain", "begun"])
+@pytest.mark.parametrize("name", ["cwe", "vt"])
+def test_lists_and_chains_fit_at_the_first_try(name, tokenizer, frame):
+    """Where units meet the rest at seams, the text is put together once for each prompt."""
+    source = replace(_of(name, 8000), tokenizer=tokenizer, frame=frame)
+    for index in range(5):
+        draft = source.draft(index)
+        written: list[int] = []
+
+        def render(units: int, draft: Draft = draft, written: list[int] = written) -> Rendered:
+            written.append(units)
+            return draft.render(units)
+
+        fitted = fit(replace(draft, render=render), tokenizer, source.length - TOKENS_TO_GENERATE, frame)
+        assert isinstance(fitted, Fitted)
+        assert written == [fitted.units]
+
+
+class _Counted(list[Piece]):
+    """Pieces that count how many of them are read."""
+
+    read = 0
+
+    def __getitem__(self, place: Any) -> Any:
+        found = super().__getitem__(place)
+        self.read += len(found) if isinstance(place, slice) else 1
+        return found
+
+
+@pytest.mark.parametrize("tokenizer", [BYTES, trained_tokenizer(600, False, 0)], ids=["seams", "no seams"])
+def test_the_work_on_a_prompt_grows_with_its_pieces(tokenizer):
+    """Each of many documents is looked at a few times while a prompt is put together, however many they are."""
+    source = replace(_of("qa_1", 8000), tokenizer=tokenizer)
+    for units in (10, 1000):
+        pieces = _Counted(source.draft(0).render(units).pieces)
+        assert len(pieces) > units
+        assemble(tokenizer, pieces)
+        assert pieces.read <= 4 * len(pieces)
+
+
+@given(
+    st.lists(st.text("ab .\n", min_size=1, max_size=4), max_size=6),
+    st.lists(st.text("ab .\n", min_size=1, max_size=4), max_size=6),
+    st.sampled_from([BYTES, WORDS, trained_tokenizer(600, True, 0)]),
+)
+@quick
+def test_more_texts_are_tokenized_like_the_first(texts, more, tokenizer):
+    """Texts that were added are strung together, chosen and met at seams like those there from the beginning."""
+    at_once, extended = TokenizedTexts(tokenizer, texts + more), TokenizedTexts(tokenizer, texts)
+    extended.extend(more)
+    order = np.arange(len(texts + more))[::-1]
+    assert extended.texts == at_once.texts
+    assert extended.chosen(order) == at_once.chosen(order) == (texts + more)[::-1]
+    assert extended.counts.tolist() == at_once.counts.tolist()
+    assert extended.strung(order).tolist() == at_once.strung(order).tolist()
+    other = TokenizedTexts(tokenizer, [" a", "b "])
+    assert extended.seamless_with(other) == at_once.seamless_with(other)
+    assert other.seamless_with(extended) == other.seamless_with(at_once)
 
 
 def _variables_prompt(context: str, value: str, count: int) -> str:

@@ -11,53 +11,194 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from generators.corpora.essays import embedded_essays
+from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
+from generators.frames import Frame, Special
+from generators.oracles import oracle_answer
+from generators.tasks import RULER, tasks
 from generators.tokenization import load_tokenizer
-from models.checkpoints import load_state_spaces
+from models.loading import load, prompting
 from suites.invariants.runs import REPOSITORY
 from zoo.__main__ import main
-from zoo.training.recipes import Stage, load_recipe
-from zoo.training.texts import TrainingTexts
-from zoo.training.tokenizer import END_OF_TEXT
+from zoo.cards import Card, load_zoo
+from zoo.training.facts import invented_questions
+from zoo.training.families import TRAINED_FAMILIES, new_model
+from zoo.training.mixed_texts import MixedTexts
+from zoo.training.needle_texts import NeedleTexts
+from zoo.training.recipes import Stage, load_recipe, recipe_names
+from zoo.training.task_texts import TaskTexts, TrainingCorpora
+from zoo.training.texts import TrainingText, ends
+from zoo.training.tokenizer import SPECIAL_TOKENS, make_tokenizer
 from zoo.training.trainer import Trainer
 
+ZOO = load_zoo("pocket")
 RECIPE = load_recipe("m2a")
-TOKENIZER = load_tokenizer(REPOSITORY / "zoo" / "pocket" / "tokenizer.json", end_of_sequence=END_OF_TEXT)
 NEEDLE = re.compile(r"One of the special magic \w+ for (.+?) is: (.+?)\.(?=[ \n])")
+
+every_model = pytest.mark.parametrize("name", ZOO.models)
 
 
 def _trainer(folder, steps: int) -> Trainer:
     recipe = dataclasses.replace(RECIPE, stages=(Stage(128, steps),), tokens_per_step=1024)
-    return Trainer(recipe, TOKENIZER, embedded_essays(), folder)
+    return Trainer(recipe, ZOO, "m2a", folder)
 
 
-@settings(deadline=None, derandomize=True, max_examples=60)
-@given(st.integers(0, 10**6), st.sampled_from([128, 256, 512]))
-def test_training_texts_hold_what_they_ask_for(index, context):
-    """A text stays within its context, and every value of a whole answer stands in a needle before it."""
-    text = TrainingTexts(RECIPE.mixture, TOKENIZER, embedded_essays()).text(Draw(TRAINING, "test", index), context)
-    assert 0 < len(text.ids) == len(text.answer) <= context
-    read = TOKENIZER.decode([i for i, answer in zip(text.ids, text.answer, strict=True) if not answer])
-    values = {value for _, value in NEEDLE.findall(read)}
-    runs, current = [], []
+def _texts(kind, name: str):
+    card = ZOO.models[name]
+    tokenizer, frame = prompting(card, ZOO.folder)
+    return tokenizer, frame, kind(RECIPE.mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
+
+
+def _answers(text: TrainingText, tokenizer) -> list[str]:
+    """Each answer of a text, without the token that ends it."""
+    answers, current = [], []
     for token, answer in zip(text.ids, text.answer, strict=True):
-        if answer and token != TOKENIZER.end_of_sequence:
+        if answer and token != tokenizer.end_of_sequence:
             current.append(token)
         elif answer:
-            runs.append(TOKENIZER.decode(current))
+            answers.append(tokenizer.decode(current))
             current = []
-    for run in runs:
-        assert set(re.split(r", and |, ", run.strip().removesuffix("."))) <= values
+    return answers
 
 
-@settings(deadline=None, derandomize=True, max_examples=30)
+@every_model
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([128, 256, 512]))
+def test_needle_texts_hold_what_they_ask_for(name, index, context):
+    """A text stays within its context, and every value of a whole answer stands in a needle before it."""
+    tokenizer, _, texts = _texts(NeedleTexts, name)
+    text = texts.text(Draw(TRAINING, "test", index), context)
+    assert 0 < len(text.ids) == len(text.answer) <= context
+    read = tokenizer.decode([i for i, answer in zip(text.ids, text.answer, strict=True) if not answer])
+    values = {value for _, value in NEEDLE.findall(read)}
+    for answer in _answers(text, tokenizer):
+        assert set(re.split(r", and |, ", answer.strip().removesuffix("."))) <= values
+
+
+@every_model
+@settings(deadline=None, derandomize=True, max_examples=10)
 @given(st.integers(0, 10**6))
-def test_answers_are_tokenized_as_they_are_decoded(index):
-    """A prompt's ids are a prefix of the ids of the prompt with its answer behind it."""
-    text = TrainingTexts(RECIPE.mixture, TOKENIZER, embedded_essays()).text(Draw(TRAINING, "test", index), 512)
+def test_training_prompts_are_those_of_the_evaluation(name, index):
+    """The first question of a text stands in the model's frame, its answer where the evaluation expects one."""
+    tokenizer, frame, texts = _texts(NeedleTexts, name)
+    text = texts.text(Draw(TRAINING, "test", index), 512)
+    before = [part.id for part in frame.before if isinstance(part, Special)]
+    assert list(text.ids[: len(before)]) == before
     first = text.answer.index(True)
-    prompt = TOKENIZER.decode(text.ids[:first])
-    assert TOKENIZER.encode(prompt).ids == text.ids[:first]
+    prompt = tokenizer.decode(text.ids[:first])
+    assert tokenizer.encode(prompt).ids == tuple(i for i in text.ids[:first] if i not in _special_ids(tokenizer, frame))
+
+
+def _special_ids(tokenizer, frame: Frame) -> set[int]:
+    return {part.id for part in (*frame.before, *frame.after) if isinstance(part, Special)}
+
+
+@pytest.mark.parametrize("task", ["vt", "fwe", "cwe", "qa_1", "qa_2"])
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(st.integers(0, 10**6), st.integers(0, 5))
+def test_task_texts_end_in_the_right_answer(task, index, round_number):
+    """What a text trains for is what the oracle reads from its prompt, and scores full marks."""
+    tokenizer, _, texts = _texts(TaskTexts, "m2a")
+    text = texts.text(task, Draw(TRAINING, "test", index), round_number, 513)
+    assert text is not None
+    assert len(text.ids) <= 513
+    (answer,) = _answers(text, tokenizer)
+    prompt = tokenizer.decode(text.ids[: text.answer.index(True)])
+    if not task.startswith("qa"):
+        right = re.findall(r"\w+", oracle_answer(prompt, EmbeddedCorpora()))
+        assert tasks()[task].score(answer, right) == 1
+    else:
+        corpus = getattr(
+            TrainingCorpora(embedded_essays(), round_number), "single_hop" if task == "qa_1" else "two_hop"
+        )
+        asked = re.search(r"Question: (.*) Answer:$", prompt)
+        assert asked
+        (question,) = [each for each in corpus.questions if each.text == asked[1]]
+        assert answer.strip() in question.answers
+        assert all(corpus.documents[document] in prompt for document in question.gold)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_training_asks_other_questions_than_the_evaluation(hops):
+    """No question, answer's document or name of the evaluation's corpus occurs in the training's."""
+    made = invented_questions(Draw(TRAINING, "test"), hops=hops)
+    evaluated = EmbeddedCorpora().single_hop if hops == 1 else EmbeddedCorpora().two_hop
+    assert len(made.questions) >= 90
+    assert not {question.text for question in made.questions} & {question.text for question in evaluated.questions}
+    assert not set(made.documents) & set(evaluated.documents)
+    for question in made.questions:
+        assert len(question.gold) == hops
+        assert any(question.answers[0] in made.documents[document] for document in question.gold)
+
+
+def test_every_task_is_in_the_mixture():
+    """All thirteen tasks are trained for: the retrieval tasks as texts about needles, the others by name."""
+    for name in recipe_names():
+        texts = load_recipe(name).mixture.texts
+        assert {task for task in RULER if not task.startswith("niah")} | {"needles"} == set(texts)
+        assert all(weight > 0 for weight in texts.values())
+
+
+def test_a_text_depends_on_its_draw_alone():
+    """Texts are the same in any order and from any maker."""
+    *_, first = _texts(MixedTexts, "m2a")
+    *_, second = _texts(MixedTexts, "m2a")
+    draws = [(Draw, i) for i in range(24)]
+    forward = [first.text(draw(TRAINING, "test", i), 3, 513) for draw, i in draws]
+    backward = [second.text(draw(TRAINING, "test", i), 3, 513) for draw, i in reversed(draws)]
+    assert forward == backward[::-1]
+
+
+def test_the_tokenizer_can_be_made_again(tmp_path):
+    """Both pocket tokenizers are what the training of tokenizers makes, and hold the same entries."""
+    make_tokenizer(tmp_path / "rwkv_vocab.txt")
+    for name in ("tokenizer.json", "rwkv_vocab.txt"):
+        assert (tmp_path / name).read_bytes() == (REPOSITORY / "zoo" / "pocket" / name).read_bytes()
+    byte_pairs = load_tokenizer(tmp_path / "tokenizer.json", end_of_sequence="</s>")
+    trie = load_tokenizer(tmp_path / "rwkv_vocab.txt")
+    assert trie.vocabulary_size == byte_pairs.vocabulary_size - len(SPECIAL_TOKENS) + 1
+    text = "A special magic number is hidden within the following text. It is 1234567."
+    assert trie.decode(trie.encode(text).ids) == text == byte_pairs.decode(byte_pairs.encode(text).ids)
+
+
+@every_model
+def test_every_pocket_model_has_a_recipe(name):
+    """A recipe makes the published shape of each pocket model, of its family, from its seed alone."""
+    recipe = load_recipe(name)
+    while recipe.base is not None:
+        recipe = load_recipe(recipe.base)
+    family = ZOO.models[name].family
+    model, again = (new_model(family, recipe.architecture, recipe.seed) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    published = load(ZOO.models[name], ZOO.folder, "cpu", EmbeddedCorpora()).decoder
+    shapes = {key: tensor.shape for key, tensor in published.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == shapes
+    assert 0.3e6 <= sum(parameter.numel() for parameter in published.parameters()) <= 1.5e6
+
+
+OF_FAMILY = {"state-spaces": "tpp", "recurrent-gemma": "rg", "rwkv6": "rwkv6", "llama": "sl"}
+
+
+@pytest.mark.parametrize("family", TRAINED_FAMILIES)
+def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
+    """A few steps lower the loss, and the written checkpoint loads and predicts what the trained model does."""
+    name = OF_FAMILY[family]
+    vocabulary = "pocket/rwkv_vocab.txt" if family == "rwkv6" else "pocket/tokenizer.json"
+    end = None if family == "rwkv6" else "</s>"
+    card = Card(name, family, vocabulary, path="none", end_of_sequence=end)
+    zoo = dataclasses.replace(ZOO, models={name: card})
+    recipe = dataclasses.replace(load_recipe(name), stages=(Stage(256, 12),), tokens_per_step=1024)
+    trainer = Trainer(recipe, zoo, name, tmp_path / "run")
+    progress = list(trainer.run())
+    assert progress[-1].loss < progress[0].loss
+    TRAINED_FAMILIES[family].publish(tmp_path / "model", trainer.model)
+    published = dataclasses.replace(card, path=str(tmp_path / "model"))
+    loaded = load(published, ZOO.folder, "cpu", EmbeddedCorpora())
+    ids = torch.tensor([loaded.tokenizer.encode("The grass is green. The sky is").ids])
+    with torch.inference_mode():
+        expected, found = trainer.model.eval()(ids), loaded.decoder(ids)
+    # Published in half precision.
+    assert (expected - found).abs().max() < 0.05 * expected.abs().max()
 
 
 def test_a_stopped_run_goes_on_where_it_was(tmp_path):
@@ -79,28 +220,24 @@ def test_a_stopped_run_goes_on_where_it_was(tmp_path):
         assert torch.equal(expected, found), name
 
 
-def test_training_lowers_the_loss(tmp_path):
-    """Thirty steps of the recipe make the answers likelier."""
-    progress = list(_trainer(tmp_path, 30).run())
-    assert progress[-1].loss < 0.95 * progress[0].loss
-
-
 def test_the_command_publishes_a_checkpoint(tmp_path, capsys):
-    """`python -m zoo train` writes a checkpoint that loads, and says how to name a recipe right."""
+    """`python -m zoo train` writes a checkpoint that loads, and its curve; and says how to name a model right."""
     recipe = (REPOSITORY / "zoo" / "training" / "recipes" / "m2a.toml").read_text(encoding="utf-8")
-    (tmp_path / "short.toml").write_text(re.sub(r"steps = \d+", "steps = 1", recipe), encoding="utf-8")
+    short = tmp_path / "short.toml"
+    short.write_text(re.sub(r"steps = \d+", "steps = 1", recipe), encoding="utf-8")
     out = tmp_path / "checkpoint"
-    options = ["--run", str(tmp_path / "run"), "--out", str(out), "--samples", "2"]
-    assert main(["train", str(tmp_path / "short.toml"), *options]) == 0
-    load_state_spaces(out, torch.device("cpu"), torch.float32)
+    options = ["--recipe", str(short), "--run", str(tmp_path / "runs"), "--out", str(out), "--samples", "2"]
+    assert main(["train", "m2a", *options]) == 0
+    load(dataclasses.replace(ZOO.models["m2a"], path=str(out)), ZOO.folder, "cpu", EmbeddedCorpora())
+    assert (tmp_path / "runs" / "m2a" / "curve.png").read_bytes().startswith(b"\x89PNG")
     assert main(["train", "m2b"]) == 2
-    assert "no recipe 'm2b'; there are m2a" in capsys.readouterr().err
+    assert "unknown model m2b (did you mean m2a?)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["seed = ", "seed = 1", 'mixture = "all"'])
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1", 'mixture = "all"', 'base = "m2a"\nseed = 1'])
 def test_a_damaged_recipe_is_named(tmp_path, capsys, text):
     """A recipe that is not TOML, or lacks fields, is refused by its file's name."""
     path = tmp_path / "damaged.toml"
     path.write_text(text, encoding="utf-8")
-    assert main(["train", str(path)]) == 2
+    assert main(["train", "m2a", "--recipe", str(path)]) == 2
     assert str(path) in capsys.readouterr().err

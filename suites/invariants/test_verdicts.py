@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from drift.paired import sign_flip_p_value
 from drift.snapshots import Baseline, SnapshotFile
-from drift.verdicts import Outcome, Thresholds, compare
+from drift.thresholds import Thresholds
+from drift.verdicts import Outcome, compare
 from suites.invariants.sample_results import sample_result, shares
 
 quick = settings(deadline=None, derandomize=True, max_examples=60)
@@ -162,6 +163,47 @@ def test_the_common_examples_are_compared(pairs, data):
     whole = compare(sample_result(after[:common]), _baseline(before[:common]), THRESHOLDS)
     assert compare(sample_result(after[:common]), _baseline(before), THRESHOLDS) == whole
     assert compare(sample_result(after), _baseline(before[:common]), THRESHOLDS) == whole
+
+
+STAGED = Thresholds(comparisons=10, stages=(10, 40, 80), gates=(0.1, 0.05))
+
+
+def test_a_suspicious_cell_is_incomplete_until_it_has_its_examples():
+    """A suspicious cell is neither accepted nor failed for good: it asks for the examples of the next look."""
+    verdict = compare(sample_result([0.0] * 5 + [1.0] * 5), _baseline([1.0] * 80), STAGED)
+    assert verdict.outcome is Outcome.INCOMPLETE
+    assert not verdict.accepted
+    assert verdict.wanted == 40
+    assert "incomplete" in verdict.message
+    assert "the next look needs 40 examples" in verdict.message
+
+
+def test_a_snapshot_that_is_too_small_is_said_to_be():
+    """Where the snapshot has no more examples, a suspicious cell is judged by what there is, and told to be."""
+    verdict = compare(sample_result([0.0] * 5 + [1.0] * 5), _baseline([1.0] * 10), STAGED)
+    assert verdict.outcome is Outcome.PASSED
+    assert verdict.wanted is None
+    assert "judged by what there is: the next look needs 40 examples, the snapshot has 10" in verdict.message
+    calm = compare(sample_result([1.0] * 10), _baseline([1.0] * 10), STAGED)
+    assert "judged by what there is" not in calm.message
+
+
+@pytest.mark.parametrize(("later", "outcome"), [(0.0, Outcome.REGRESSED), (1.0, Outcome.PASSED)])
+def test_a_later_look_decides(later, outcome):
+    """A suspicious cell regresses where its further examples fell too, and passes where they did not."""
+    verdict = compare(sample_result([0.0] * 5 + [1.0] * 5 + [later] * 30), _baseline([1.0] * 40), STAGED)
+    assert verdict.outcome is outcome
+    assert "over 40 examples" in verdict.message
+    # Pools take the first look alone: the second was taken because of it.
+    assert verdict.differences == (-1.0,) * 5 + (0.0,) * 5
+
+
+def test_the_message_holds_the_interval():
+    """The message says how far the shift may be from what was measured."""
+    verdict = compare(sample_result([0.0] * 30 + [1.0] * 170), _baseline([1.0] * 200), THRESHOLDS)
+    low, high = verdict.judgement.shift.interval
+    assert low < -15 < high < 0
+    assert f"95% interval {low:+.2f} to {high:+.2f}" in verdict.message
 
 
 def test_changed_prompts_beyond_the_common_examples_do_not_matter():

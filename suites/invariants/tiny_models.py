@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.state_spaces import StateSpacesModel
 from models.state_spaces_configuration import StateSpacesConfiguration
-from zoo.training.initialization import initialize
+from zoo.training.initializations import initialize_state_spaces
 
 __all__ = [
     "CONFIGURATIONS",
@@ -95,7 +95,8 @@ def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> StateSpacesMo
     """A random model with no weight at a neutral value, so that each one matters."""
     made = StateSpacesModel(StateSpacesConfiguration.from_json(configuration))
     with torch.random.fork_rng(), torch.no_grad():
-        initialize(made, seed)
+        torch.manual_seed(seed)
+        initialize_state_spaces(made)
         for name, parameter in made.named_parameters():
             # Small embeddings stay small: in a model that merely repeats its last token no layer matters.
             if name != "backbone.embedding.weight":

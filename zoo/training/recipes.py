@@ -29,8 +29,7 @@ class Recipe:
 
     Attributes:
         seed: Of the initialization and of the texts.
-        vocabulary: Size of the tokenizer that is trained where the zoo has none.
-        architecture: The `config.json` to be published.
+        architecture: The `config.json` to be published; none where the weights of another model are tuned.
         stages: The curriculum.
         tokens_per_step: Tokens in a batch.
         learning_rate: At its peak.
@@ -40,11 +39,10 @@ class Recipe:
         clip: Largest norm of the gradient.
         text_weight: Weight of the loss on text outside answers.
         mixture: What the texts are made of.
+        base: The card of the model whose weights this one begins with.
     """
 
     seed: int
-    vocabulary: int
-    architecture: Mapping[str, Any]
     stages: tuple[Stage, ...]
     tokens_per_step: int
     learning_rate: float
@@ -54,6 +52,12 @@ class Recipe:
     clip: float
     text_weight: float
     mixture: Mixture
+    architecture: Mapping[str, Any] | None = None
+    base: str | None = None
+
+    def __post_init__(self) -> None:
+        if (self.architecture is None) == (self.base is None):
+            raise TypeError("either architecture or base is needed")
 
     @property
     def steps(self) -> int:

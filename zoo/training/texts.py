@@ -1,20 +1,22 @@
-"""Training texts: a haystack with several needles and several questions about them, with answers."""
+"""Training texts: prompts of the project's own tasks with their answers behind them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import accumulate
-from typing import TypeVar
+from dataclasses import dataclass, field
+from itertools import accumulate, groupby
+from typing import Any, TypeVar
 
-from generators import protocol
-from generators.corpora.essays import Corpus
 from generators.draws import Draw
-from generators.needles import Kind, Needle, Question, draw_text
+from generators.frames import Frame, Special
+from generators.needles import Kind
 from generators.tokenization import Tokenizer
+from zoo.cards import Card
 
-__all__ = ["Mixture", "TrainingText", "TrainingTexts"]
+__all__ = ["NEEDLES", "Ends", "Mixture", "Part", "TrainingText", "encoded", "ends", "weighted"]
 
+# The kind of text that asks many questions about one haystack; every other kind is a registered task.
+NEEDLES = "needles"
 
 Name = TypeVar("Name", bound=str)
 
@@ -24,20 +26,24 @@ class Mixture:
     """How often each kind of text is drawn; weights need not add up to one.
 
     Attributes:
+        texts: `needles`, and registered tasks.
+        parameters: By task, parameters that make it fit the context.
         haystack: noise, essay or needles.
         key: Kinds of keys.
         value: Kinds of values.
-        asked: What a question asks for: one value, all values of one key, or several keys.
+        asked: What a question about needles asks for: one value, all values of one key, or several keys.
         needles: At most so many needles in a text, context permitting.
         filled: Share of the texts that fill the context; the others end anywhere above a quarter.
     """
 
+    texts: Mapping[str, float]
     haystack: Mapping[str, float]
     key: Mapping[Kind, float]
     value: Mapping[Kind, float]
     asked: Mapping[str, float]
     needles: int
     filled: float
+    parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -48,117 +54,68 @@ class TrainingText:
     answer: tuple[bool, ...]
 
 
-def _weighted(draw: Draw, weights: Mapping[Name, float]) -> Name:
+@dataclass(frozen=True)
+class Ends:
+    """What a model wants around questions and after answers.
+
+    Attributes:
+        first: The frame of the first question.
+        later: That of every other: the user's turn again, but not the beginning of the sequence.
+        end: The token that ends an answer.
+    """
+
+    first: Frame
+    later: Frame
+    end: Special
+
+
+def ends(card: Card, tokenizer: Tokenizer, frame: Frame) -> Ends:
+    """What the model of a card wants.
+
+    Raises:
+        ValueError: Its tokenizer has no token that ends an answer.
+    """
+    if tokenizer.end_of_sequence is None:
+        raise ValueError(f"model {card.name}: training needs an end_of_sequence on its card")
+    later = frame
+    if card.beginning_of_sequence is not None:
+        later = Frame(frame.before[1:], frame.after)
+    return Ends(frame, later, Special(card.end_of_sequence or "", tokenizer.end_of_sequence))
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a text or a special token, and whether it belongs to an answer."""
+
+    content: str | Special
+    answer: bool = False
+
+
+def encoded(tokenizer: Tokenizer, parts: list[Part], context: int) -> TrainingText:
+    """The first `context` tokens of a text.
+
+    An answer must begin where the tokenizer splits anyway, at a blank, so that encoding it apart gives the
+    ids that decoding must produce.
+    """
+    ids: list[int] = []
+    answer: list[bool] = []
+    for (special, is_answer), group in groupby(parts, lambda part: (isinstance(part.content, Special), part.answer)):
+        contents = [part.content for part in group]
+        if special:
+            new = [content.id for content in contents if isinstance(content, Special)]
+        else:
+            text = "".join(content for content in contents if isinstance(content, str))
+            new = list((tokenizer.continued if ids else tokenizer.encode)(text).ids)
+        ids += new
+        answer += [is_answer] * len(new)
+    return TrainingText(tuple(ids[:context]), tuple(answer[:context]))
+
+
+def weighted(draw: Draw, weights: Mapping[Name, float]) -> Name:
+    """One of the names, as often as its weight says."""
     names = list(weights)
     point = draw.fraction() * sum(weights.values())
     for name, edge in zip(names, accumulate(weights.values()), strict=True):
         if point < edge:
             return name
     return names[-1]
-
-
-class TrainingTexts:
-    """Draws texts of at most `context` tokens, each a function of its draw alone."""
-
-    def __init__(self, mixture: Mixture, tokenizer: Tokenizer, corpus: Corpus) -> None:
-        if tokenizer.end_of_sequence is None:
-            raise ValueError("training needs a tokenizer with an end-of-sequence token")
-        self._mixture = mixture
-        self._tokenizer = tokenizer
-        self._end = tokenizer.end_of_sequence
-        self._sentences = corpus.sentences(len(corpus.words))
-
-    def text(self, draw: Draw, context: int) -> TrainingText:
-        """One text."""
-        mixture = self._mixture
-        budget = context
-        if draw.fraction() >= mixture.filled:
-            budget = context // 4 + draw.below(context - context // 4)
-        haystack = _weighted(draw, mixture.haystack)
-        key = _weighted(draw, mixture.key)
-        value = _weighted(draw, mixture.value)
-        asked = _weighted(draw, mixture.asked)
-        limit = 1 + draw.below(mixture.needles)
-
-        groups = self._groups(draw, key, value, asked, limit)
-        introduction = groups[0].question.introduction
-        joiner = " " if haystack == "essay" else "\n"
-        room = budget - self._tokenizer.count(introduction)
-        # At least one group is kept, however short the context.
-        kept: list[_Group] = []
-        for group in groups:
-            room -= group.tokens(self._tokenizer)
-            if room < 0 and kept:
-                break
-            kept.append(group)
-        needles = [needle for group in kept for needle in group.needles]
-        blocks = self._blocks(draw, haystack, key, value, joiner, max(room, 0))
-        places = sorted((draw.below(len(blocks) + 1), i) for i in range(len(needles)))
-        for place, i in reversed(places):
-            blocks.insert(place, needles[i].sentence)
-        order = {needles[i].sentence: rank for rank, (_, i) in enumerate(places)}
-        return self._encoded(introduction + joiner.join(blocks), draw.sample(kept, len(kept)), order, context)
-
-    def _groups(self, draw: Draw, key: Kind, value: Kind, asked: str, limit: int) -> list[_Group]:
-        size = 1 if asked == "one" else 2 + draw.below(3)
-        groups = []
-        for _ in range(max(limit // size, 1)):
-            keys = [draw_text(key, draw) for _ in range(size if asked == "keys" else 1)]
-            values = [draw_text(value, draw) for _ in range(size)]
-            needles = [Needle(keys[i % len(keys)], each, value) for i, each in enumerate(values)]
-            groups.append(_Group(Question(value, tuple(keys), plural=size > 1), needles))
-        return groups
-
-    def _blocks(self, draw: Draw, haystack: str, key: Kind, value: Kind, joiner: str, room: int) -> list[str]:
-        start = draw.below(len(self._sentences))
-        blocks: list[str] = []
-        while True:
-            if haystack == "essay":
-                block = self._sentences[(start + len(blocks)) % len(self._sentences)]
-            elif haystack == "noise":
-                block = protocol.NOISE
-            else:
-                block = Needle(draw_text(key, draw), draw_text(value, draw), value).sentence
-            room -= self._tokenizer.count(joiner + block)
-            if room < 0:
-                return blocks
-            blocks.append(block)
-
-    def _encoded(self, text: str, groups: list[_Group], order: dict[str, int], context: int) -> TrainingText:
-        ids: list[int] = []
-        answer: list[bool] = []
-        for i, group in enumerate(groups):
-            question = (text if i == 0 else "") + group.question.text + group.question.answer_prefix
-            response = group.answer(order)
-            for piece, is_answer in ((question, False), (response, True)):
-                # Answers begin with a blank, where the pre-tokenizer splits anyway: encoding them
-                # apart gives the ids that decoding must produce.
-                new = self._tokenizer.encode(piece).ids
-                ids += new
-                answer += [is_answer] * len(new)
-            ids.append(self._end)
-            answer.append(True)
-        return TrainingText(tuple(ids[:context]), tuple(answer[:context]))
-
-
-@dataclass(frozen=True)
-class _Group:
-    """Needles that one question asks for together."""
-
-    question: Question
-    needles: list[Needle]
-
-    def answer(self, order: Mapping[str, int]) -> str:
-        """The values: by order of the keys asked for, or of appearance where the key is one."""
-        needles = self.needles
-        if len(self.question.keys) == 1:
-            needles = sorted(needles, key=lambda needle: order[needle.sentence])
-        return f" {protocol.joined_query([needle.value for needle in needles])}."
-
-    def tokens(self, tokenizer: Tokenizer) -> int:
-        """An upper estimate of what needles, question and answer take."""
-        sentences = sum(tokenizer.count("\n" + needle.sentence) + 1 for needle in self.needles)
-        values = " " + protocol.joined_query([needle.value for needle in self.needles]) + "."
-        return (
-            sentences + tokenizer.count(self.question.text + self.question.answer_prefix) + tokenizer.count(values) + 2
-        )

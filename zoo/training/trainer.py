@@ -8,28 +8,32 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from generators.corpora.essays import Corpus
+from generators.corpora.essays import embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
 from generators.tasks import tasks
-from generators.tokenization import Tokenizer
 from models.decoding import greedy
-from models.state_spaces import StateSpacesModel
-from models.state_spaces_configuration import StateSpacesConfiguration
-from zoo.training.initialization import initialize
+from models.loading import load, prompting
+from zoo.cards import Zoo
+from zoo.training.families import new_model
+from zoo.training.mixed_texts import MixedTexts
 from zoo.training.recipes import Recipe
-from zoo.training.texts import TrainingTexts
+from zoo.training.records import TrainingRecord
+from zoo.training.texts import ends
 
 __all__ = ["Progress", "Trainer"]
 
 # Outside the vocabulary, so that no real token is taken for padding.
 _PADDING = -100
+# Texts of one round share pools of lines, words and documents, which are costly to tokenize anew for each.
+_STEPS_A_ROUND = 100
 
 
 @dataclass(frozen=True)
@@ -54,20 +58,20 @@ class Progress:
 class Trainer:
     """One training run in one folder; starting it again goes on where it was stopped."""
 
-    def __init__(self, recipe: Recipe, tokenizer: Tokenizer, corpus: Corpus, folder: Path, device: str = "cpu") -> None:
+    def __init__(self, recipe: Recipe, zoo: Zoo, name: str, folder: Path, device: str = "cpu") -> None:
         self.recipe = recipe
-        self.tokenizer = tokenizer
-        self.corpus = corpus
+        self.card = zoo.models[name]
         self.folder = folder
         self.device = torch.device(device)
         self.step = 0
+        self._zoo = zoo
         self._seconds = 0.0
         self._smoothed: list[float] | None = None
-        self._texts = TrainingTexts(recipe.mixture, tokenizer, corpus)
-        self.model = StateSpacesModel(StateSpacesConfiguration.from_json(recipe.architecture))
-        initialize(self.model, recipe.seed)
-        self.model.to(self.device)
-        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embedding" not in n]
+        self.tokenizer, self._frame = prompting(self.card, zoo.folder)
+        around = ends(self.card, self.tokenizer, self._frame)
+        self._texts = MixedTexts(recipe.mixture, self.tokenizer, around, embedded_essays())
+        self.model = self._begun().to(self.device)
+        matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
         chosen = {id(p) for p in matrices}
         rest = [p for p in self.model.parameters() if id(p) not in chosen]
         self._optimizer = torch.optim.AdamW(
@@ -76,9 +80,22 @@ class Trainer:
             betas=recipe.betas,
         )
         folder.mkdir(parents=True, exist_ok=True)
+        self.log_file = folder / "log.jsonl"
         self._state_file = folder / "state.pt"
         if self._state_file.exists():
             self._load()
+
+    def _begun(self) -> Any:
+        """The model before the first step."""
+        if self.recipe.architecture is not None:
+            return new_model(self.card.family, self.recipe.architecture, self.recipe.seed)
+        base = self._zoo.models.get(str(self.recipe.base))
+        if base is None or base.family != self.card.family:
+            raise ValueError(
+                f"{self.recipe.base} cannot be tuned to {self.card.name}: no such card of family {self.card.family}"
+            )
+        model: Any = load(base, self._zoo.folder, "cpu", EmbeddedCorpora()).decoder
+        return model.train().requires_grad_(True)
 
     def run(self, save_every: int = 100) -> Iterator[Progress]:
         """Trains to the last step; yields after each one and saves every `save_every`."""
@@ -92,19 +109,18 @@ class Trainer:
             self._smoothed = [0.95 * a + 0.05 * b for a, b in zip(old, new, strict=True)]
             if self.step % save_every == 0 or self.step == self.recipe.steps:
                 self._save()
-            per_step = self._seconds / self.step
-            yield Progress(
-                step=self.step,
-                loss=self._smoothed[0],
-                accuracy=100 * self._smoothed[1],
-                tokens_per_second=self.recipe.tokens_per_step / per_step,
-                seconds_left=per_step * (self.recipe.steps - self.step),
-            )
+            yield self.progress
 
     def evaluate(self, task: str, length: int, samples: int, tokens_to_generate: int) -> float:
         """Free-running accuracy in percent on examples of the training namespace."""
         source = ExampleSource(
-            tasks()[task], length, self.tokenizer, EmbeddedCorpora(), tokens_to_generate, namespace=TRAINING
+            self._zoo.tasks[task],
+            length,
+            self.tokenizer,
+            EmbeddedCorpora(),
+            tokens_to_generate,
+            namespace=TRAINING,
+            frame=self._frame,
         )
         examples = source.examples(samples)
         self.model.eval()
@@ -123,9 +139,36 @@ class Trainer:
         ]
         return 100 * sum(scores) / len(scores)
 
+    @property
+    def record(self) -> TrainingRecord:
+        """What is to be known of the run so far."""
+        progress = self.progress
+        return TrainingRecord(
+            steps=self.step,
+            tokens=self.step * self.recipe.tokens_per_step,
+            seconds=round(self._seconds, 1),
+            threads=torch.get_num_threads() if self.device.type == "cpu" else 0,
+            loss=round(progress.loss, 4),
+            accuracy=round(progress.accuracy, 2),
+            torch=torch.__version__,
+        )
+
+    @property
+    def progress(self) -> Progress:
+        """How far the run is; of no meaning before its first step."""
+        loss, accuracy = self._smoothed or (math.nan, math.nan)
+        per_step = self._seconds / max(self.step, 1)
+        return Progress(
+            step=self.step,
+            loss=loss,
+            accuracy=100 * accuracy,
+            tokens_per_second=self.recipe.tokens_per_step / max(per_step, 1e-9),
+            seconds_left=per_step * (self.recipe.steps - self.step),
+        )
+
     def log(self, progress: Progress) -> None:
         """Appends a line to the run's `log.jsonl`."""
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        with self.log_file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(asdict(progress)) + "\n")
 
     def _train_step(self) -> tuple[float, float]:
@@ -164,7 +207,7 @@ class Trainer:
         answers = torch.zeros(rows, context + 1, dtype=torch.bool)
         for row in range(rows):
             draw = Draw(TRAINING, "texts", self.recipe.seed, self.step, row)
-            text = self._texts.text(draw, context + 1)
+            text = self._texts.text(draw, self.step // _STEPS_A_ROUND, context + 1)
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             answers[row, : len(text.ids)] = torch.tensor(text.answer)
         return ids.to(self.device), answers.to(self.device)

@@ -1,0 +1,137 @@
+"""`python -m drift`: compares two runs, and shows the history of a model."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from drift.comparison import compared
+from drift.comparison_reports import as_json, as_markdown, print_comparison
+from drift.history import History
+from drift.history_reports import history_json, plot_history, print_history
+from drift.nights import cell_nights, mean_nights
+from drift.sources import Source, SourceError, read_source
+from drift.thresholds import DEFAULT, ThresholdTable, load_thresholds
+from zoo.cards import unknown_name
+
+NO_SHIFT, SHIFT, BAD_INPUT = 0, 1, 2
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m drift", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    compare = commands.add_parser(
+        "compare",
+        help="compare two runs, two models, or a run with snapshots or the paper",
+        description="Compares two sides, cell by cell. Exit status: 0 no shift, 1 a shift, 2 nothing to compare.",
+    )
+    side = "a run's folder of results, a snapshot file or folder, or `paper`; add :MODEL to name one of its models"
+    compare.add_argument("before", metavar="RUN_A", help=side)
+    compare.add_argument("now", metavar="RUN_B", help="the same, for the other side")
+    compare.add_argument(
+        "--unpaired", action="store_true", help="compare accuracies alone, as for different prompts; finds less"
+    )
+    compare.add_argument("--thresholds", type=Path, default=DEFAULT, metavar="FILE", help="when a shift is one")
+    compare.add_argument("--all", action="store_true", help="list cells without a shift too")
+    shown = compare.add_mutually_exclusive_group()
+    shown.add_argument("--json", action="store_true", help="print JSON, with every cell and flipped example")
+    shown.add_argument("--markdown", action="store_true", help="print Markdown")
+    compare.set_defaults(run=_compare)
+
+    history = commands.add_parser("history", help="show a model's accuracies over all runs, and steps in them")
+    history.add_argument("--model", required=True, metavar="M", help="the model's name")
+    history.add_argument("--task", metavar="T", help="one task")
+    history.add_argument("--length", type=int, metavar="L", help="one length, in tokens")
+    history.add_argument("--depth", type=int, metavar="D", help="one depth of the needle, in percent")
+    history.add_argument("--zoo", metavar="Z", help="the zoo's name, where several have the model")
+    history.add_argument(
+        "--database",
+        type=Path,
+        default=Path("results/history.sqlite"),
+        metavar="FILE",
+        help="the history (default: results/history.sqlite)",
+    )
+    history.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: a .png, .svg or .pdf file")
+    history.add_argument("--json", action="store_true", help="print JSON, with every night")
+    history.set_defaults(run=_history)
+
+    given = parser.parse_args(arguments)
+    try:
+        status: int = given.run(given)
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return BAD_INPUT
+    return status
+
+
+def _compare(given: argparse.Namespace) -> int:
+    before, now = read_source(given.before), read_source(given.now)
+    thresholds = _thresholds(given.thresholds, before, now)
+    comparison = compared(before, now, thresholds, unpaired=given.unpaired)
+    if given.json:
+        print(as_json(comparison), end="")
+    elif given.markdown:
+        print(as_markdown(comparison, every_cell=given.all), end="")
+    else:
+        print_comparison(comparison, _console(), every_cell=given.all)
+    if not comparison.comparable:
+        raise SourceError(
+            f"nothing of {before.name} and {now.name} can be compared: they were asked different prompts; "
+            "--unpaired compares their accuracies alone"
+        )
+    return SHIFT if comparison.shifted else NO_SHIFT
+
+
+def _console() -> Console:
+    # A log has no width of its own; rich would take 80 columns and cut the tables.
+    console = Console()
+    return console if console.is_terminal else Console(width=160)
+
+
+def _thresholds(path: Path, before: Source, now: Source) -> ThresholdTable:
+    """The thresholds of a file; whichever models and tasks it names, since these runs may be of any zoo."""
+    try:
+        named = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        named = {}
+    models, tasks = ({*table} if isinstance(table := named.get(kind), dict) else set() for kind in ("models", "tasks"))
+    places = {place.task for source in (before, now) for cells in source.cells.values() for place in cells}
+    return load_thresholds(path, [*before.cells, *now.cells, *models], [*places, *tasks])
+
+
+def _history(given: argparse.Namespace) -> int:
+    history = History.read_from(given.database)
+    for column, name in (("model", given.model), ("task", given.task), ("zoo", given.zoo)):
+        names = history.names(column)  # type: ignore[arg-type]
+        if not names:
+            raise SourceError(f"the history {given.database} is empty")
+        if name is not None and name not in names:
+            raise SourceError(unknown_name(column, name, names))
+    entries = history.entries(given.model, given.task, given.length, given.depth, zoo=given.zoo)
+    if not entries:
+        raise SourceError(f"no run in {given.database} has such a cell of {given.model}")
+    zoos = sorted({entry.zoo for entry in entries})
+    if len(zoos) > 1:
+        raise SourceError(f"the zoos {', '.join(zoos)} all have a model {given.model}; choose one with --zoo")
+    cells = cell_nights(entries)
+    mean = mean_nights(cells)
+    if given.json:
+        print(history_json(given.model, cells, mean), end="")
+    else:
+        environments = {name: history.environment(name) for name in {entry.environment for entry in entries}}
+        print_history(given.model, cells, mean, environments, _console())
+    if given.plot is not None:
+        plot_history(given.model, cells, mean, given.plot)
+        print(f"plot: {given.plot}", file=sys.stderr)
+    return NO_SHIFT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

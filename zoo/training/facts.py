@@ -1,0 +1,59 @@
+"""Questions about invented people for training, so that the evaluation's own questions stay unseen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from generators.corpora.questions import Question, QuestionSet
+from generators.draws import Draw
+
+__all__ = ["invented_questions"]
+
+_BEGINNINGS: Final = ("bar", "cal", "dor", "el", "fen", "gal", "hel", "is", "jor", "kel", "lam", "mor", "nel", "or")
+_MIDDLES: Final = ("a", "e", "i", "o", "u", "an", "en", "il", "or", "us")
+_ENDS: Final = ("dan", "field", "gate", "ham", "la", "mont", "na", "rik", "sten", "ton", "va", "wick")
+_TRADES: Final = ("baker", "carpenter", "doctor", "engineer", "farmer", "lawyer", "painter", "printer", "sailor")
+_THINGS: Final = ("books", "clocks", "coins", "dogs", "horses", "maps", "paintings", "ships", "stamps", "stones")
+_PEOPLE: Final = 96
+
+
+def invented_questions(draw: Draw, *, hops: int) -> QuestionSet:
+    """Documents, one a person, and questions that one (`hops` 1) or two of them (2) answer."""
+    names = _names(draw.stream("people"), _PEOPLE)
+    towns = _names(draw.stream("towns"), _PEOPLE)
+    documents: list[str] = []
+    questions: list[Question] = []
+    for person, name in enumerate(names):
+        # The teacher is an earlier person, so that chains of questions end.
+        teacher = draw.below(person) if person else None
+        town, trade, things = towns[person], draw.choice(_TRADES), draw.choice(_THINGS)
+        year = str(1500 + draw.below(500))
+        sentences = [
+            f"{name} was born in {town} in {year}.",
+            f"{name} worked as a {trade} and was known for a collection of {things}.",
+        ]
+        if teacher is not None:
+            sentences.append(f"The teacher of {name} was {names[teacher]}.")
+        documents.append(" ".join(sentences))
+        if hops == 1:
+            asked = draw.choice(
+                (
+                    (f"Where was {name} born?", town),
+                    (f"In what year was {name} born?", year),
+                    (f"What did {name} work as?", trade),
+                    (f"What did {name} collect?", things),
+                )
+            )
+            questions.append(Question(asked[0], (asked[1],), (person,), ()))
+        elif teacher is not None:
+            questions.append(
+                Question(f"Where was the teacher of {name} born?", (towns[teacher],), (person, teacher), ())
+            )
+    return QuestionSet(tuple(documents), tuple(questions))
+
+
+def _names(draw: Draw, count: int) -> list[str]:
+    found: dict[str, None] = {}
+    while len(found) < count:
+        found[(draw.choice(_BEGINNINGS) + draw.choice(_MIDDLES) + draw.choice(_ENDS)).capitalize()] = None
+    return list(found)

@@ -1,0 +1,91 @@
+"""What training has to know of each family: how its models begin, and how they are published."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.checkpoints import write_checkpoint
+from models.recurrent_gemma import RecurrentGemmaModel, write_recurrent_gemma
+from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
+from models.rwkv6 import Rwkv6Model, write_rwkv6
+from models.rwkv6_configuration import Rwkv6Configuration
+from models.state_spaces import StateSpacesModel
+from models.state_spaces_configuration import StateSpacesConfiguration
+from zoo.training.initializations import (
+    initialize_recurrent_gemma,
+    initialize_rwkv6,
+    initialize_state_spaces,
+)
+
+__all__ = ["TRAINED_FAMILIES", "TrainedFamily", "new_model"]
+
+
+@dataclass(frozen=True)
+class TrainedFamily:
+    """A family whose models can be trained here.
+
+    Attributes:
+        begin: A `config.json` to a model with freshly drawn weights.
+        publish: Writes a model into a directory as its kind is published.
+    """
+
+    begin: Callable[[Mapping[str, Any]], nn.Module]
+    publish: Callable[[Path, Any], None]
+
+
+def new_model(family: str, architecture: Mapping[str, Any], seed: int) -> nn.Module:
+    """A model with weights drawn from a seed.
+
+    Raises:
+        ValueError: Models of the family cannot be trained here, or the architecture is not of the family.
+    """
+    if family not in TRAINED_FAMILIES:
+        raise ValueError(f"models of family {family} cannot be trained; there are {', '.join(TRAINED_FAMILIES)}")
+    torch.manual_seed(seed)
+    return TRAINED_FAMILIES[family].begin(architecture)
+
+
+def _begin_state_spaces(architecture: Mapping[str, Any]) -> nn.Module:
+    model = StateSpacesModel(StateSpacesConfiguration.from_json(architecture))
+    initialize_state_spaces(model)
+    return model
+
+
+def _begin_recurrent_gemma(architecture: Mapping[str, Any]) -> nn.Module:
+    model = RecurrentGemmaModel(RecurrentGemmaConfiguration.from_json(architecture))
+    initialize_recurrent_gemma(model)
+    return model
+
+
+def _begin_rwkv6(architecture: Mapping[str, Any]) -> nn.Module:
+    model = Rwkv6Model(Rwkv6Configuration.from_json(architecture))
+    initialize_rwkv6(model)
+    return model
+
+
+def _begin_llama(architecture: Mapping[str, Any]) -> nn.Module:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from models.transformers_models import TransformersModel
+
+    return TransformersModel(LlamaForCausalLM(LlamaConfig(**architecture)))
+
+
+def _publish_llama(directory: Path, model: Any) -> None:
+    from models.transformers_models import write_transformers
+
+    write_transformers(directory, model, torch.bfloat16)
+
+
+TRAINED_FAMILIES: Mapping[str, TrainedFamily] = {
+    "state-spaces": TrainedFamily(_begin_state_spaces, write_checkpoint),
+    "recurrent-gemma": TrainedFamily(_begin_recurrent_gemma, write_recurrent_gemma),
+    "rwkv6": TrainedFamily(_begin_rwkv6, write_rwkv6),
+    "llama": TrainedFamily(_begin_llama, _publish_llama),
+}
