@@ -188,6 +188,7 @@ def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
     card = Card(name, family, vocabulary, path="none", end_of_sequence=end)
     zoo = dataclasses.replace(ZOO, models={name: card})
     recipe = dataclasses.replace(load_recipe(name), stages=(Stage(256, 12),), tokens_per_step=1024)
+    recipe = dataclasses.replace(recipe, warmup=2)
     trainer = Trainer(recipe, zoo, name, tmp_path / "run")
     progress = list(trainer.run())
     assert progress[-1].loss < progress[0].loss
