@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from drift.changes import changes
 from drift.results import CellResult
 from drift.snapshots import Baseline
 from drift.stages import Judgement, judged
@@ -151,9 +152,5 @@ def _listed(examples: Sequence[int]) -> str:
 
 
 def _differences(before: Mapping[str, object], now: Mapping[str, object]) -> str:
-    changed = [
-        f"{name} {before.get(name, 'unknown')} → {now.get(name, 'unknown')}"
-        for name in {**before, **now}
-        if before.get(name) != now.get(name)
-    ]
-    return f"Changed since the snapshot: {'; '.join(changed)}. " if changed else "Nothing recorded has changed since. "
+    changed = "; ".join(map(str, changes(before, now)))
+    return f"Changed since the snapshot: {changed}. " if changed else "Nothing recorded has changed since. "
