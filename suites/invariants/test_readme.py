@@ -8,6 +8,8 @@ from drift.markdown import length_by_depth, task_by_length
 from drift.paired import sign_flip_p_value
 from drift.snapshots import SnapshotFile
 from suites.invariants.runs import REPOSITORY
+from zoo.cards import load_zoo
+from zoo.report import page
 
 BASELINES = SnapshotFile(REPOSITORY / "snapshots" / "pocket" / "m2a.json").read()
 
@@ -16,6 +18,16 @@ BASELINES = SnapshotFile(REPOSITORY / "snapshots" / "pocket" / "m2a.json").read(
 def test_the_tables_are_the_accepted_accuracies(table):
     """Each table of the README is the one its snapshot makes."""
     assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8"), f"the README should hold\n\n{table}"
+
+
+def test_the_pocket_zoo_has_its_page():
+    """The zoo's page is the one that its checkpoints and snapshots make, with a picture of every model."""
+    zoo = load_zoo("pocket")
+    shown = (REPOSITORY / "zoo" / "README.md").read_text(encoding="utf-8")
+    assert shown == page(zoo, REPOSITORY / "snapshots" / "pocket"), "write it anew: python -m zoo report"
+    for name in zoo.models:
+        assert f"(pictures/{name}.png)" in shown
+        assert (REPOSITORY / "zoo" / "pictures" / f"{name}.png").is_file()
 
 
 @pytest.mark.parametrize("task", ["niah_single_1", "niah_single_2"])
