@@ -21,9 +21,11 @@ __all__ = [
     "load_state_spaces",
     "read_configuration",
     "read_tensors",
+    "take_tied_output",
     "weights_files",
     "weights_fingerprint",
     "write_checkpoint",
+    "write_safetensors",
 ]
 
 _CONFIGURATION = "config.json"
@@ -174,6 +176,38 @@ def write_checkpoint(directory: Path, model: StateSpacesModel, dtype: torch.dtyp
     configuration = {name: getattr(model.configuration, name) for name in model.configuration.__dataclass_fields__}
     text = json.dumps(configuration, indent=4) + "\n"
     (directory / _CONFIGURATION).write_text(text, encoding="utf-8")
+
+
+def write_safetensors(
+    directory: Path, tensors: Mapping[str, Tensor], configuration: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """Writes a checkpoint as transformers' own are published: `config.json`, and one safetensors file.
+
+    Args:
+        directory: Made where it is missing.
+        tensors: By key, none twice: a safetensors file keeps no two names of one tensor.
+        configuration: The fields of `config.json`, but for the dtype.
+        dtype: What the tensors are cast to.
+    """
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    cast = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in tensors.items()}
+    # transformers refuses a file that does not say whose tensors it has.
+    save_file(cast, directory / _SAFE, metadata={"format": "pt"})
+    text = json.dumps({**configuration, "torch_dtype": str(dtype).removeprefix("torch.")}, indent=2, sort_keys=True)
+    (directory / _CONFIGURATION).write_text(text + "\n", encoding="utf-8")
+
+
+def take_tied_output(directory: Path, tensors: dict[str, Tensor], output: str, embedding: str) -> None:
+    """Removes the output layer, of which some files repeat the embedding.
+
+    Raises:
+        CheckpointError: It is not the embedding.
+    """
+    found = tensors.pop(output, None)
+    if found is not None and not torch.equal(found, tensors.get(embedding, found)):
+        raise CheckpointError(f"checkpoint {directory}: {output} differs from {embedding}; they must be tied")
 
 
 def check_tensors(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:

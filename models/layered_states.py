@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Generic, Protocol, Self, TypeVar, cast
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from models.memory import tensor_bytes
 
-__all__ = ["LayeredState", "Span"]
+__all__ = ["Block", "LayeredState", "Span", "read_layers"]
 
 
 class _LayerState(Protocol):
@@ -90,3 +90,40 @@ class Span:
     def wanted(self, x: Tensor) -> Tensor:
         """The wanted part of x [batch, time, ...]: all of it, or [batch, 1, ...]."""
         return self.last(x) if self.last_only else x
+
+
+class Block(Protocol[LayerState]):
+    """One layer of a model, with its residual."""
+
+    def __call__(self, residual: Tensor, state: LayerState, span: Span) -> tuple[Tensor, LayerState]:
+        """The residual stream after it, [batch, time or 1, width], and its state."""
+
+
+def read_layers(
+    blocks: Sequence[Block[LayerState]],
+    x: Tensor,
+    lengths: Tensor,
+    state: LayeredState[LayerState],
+    *,
+    last_only: bool,
+) -> tuple[Tensor, LayeredState[LayerState]]:
+    """Reads tokens with all layers, one after the other.
+
+    Args:
+        blocks: The layers.
+        x: The embedded tokens, [batch, time, width].
+        lengths: How many tokens of each row are real, [batch].
+        state: The state before them.
+        last_only: Whether only the output at each row's last real token is wanted.
+
+    Returns:
+        The last layer's output, [batch, time or 1, width], and the state after the tokens.
+    """
+    span = Span(state.positions, lengths, fresh=state.empty)
+    layers = []
+    for i, (block, before) in enumerate(zip(blocks, state.layers, strict=True), 1):
+        if last_only and i == len(blocks):
+            span = replace(span, last_only=True)
+        x, after = block(x, before, span)
+        layers.append(after)
+    return x, LayeredState(layers, state.positions + lengths)

@@ -7,9 +7,8 @@ Sources: De et al., "Griffin" (2024); Botev et al., "RecurrentGemma" (2024).
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,15 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
-from models.checkpoints import CheckpointError, check_tensors, read_configuration, read_tensors
+from models.checkpoints import (
+    CheckpointError,
+    check_tensors,
+    read_configuration,
+    read_tensors,
+    take_tied_output,
+    write_safetensors,
+)
 from models.gated_linear_recurrence import recurrence_chunked
-from models.layered_states import LayeredState, Span
+from models.layered_states import LayeredState, Span, read_layers
 from models.recurrent_gemma_configuration import ATTENTION, RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
 
 __all__ = ["RecurrentGemmaModel", "RecurrentGemmaState", "load_recurrent_gemma", "write_recurrent_gemma"]
 
-_SAFE: Final = "model.safetensors"
 _EMBEDDING: Final = "model.embed_tokens.weight"
 _OUTPUT: Final = "lm_head.weight"
 
@@ -312,15 +317,9 @@ class RecurrentGemmaModel(nn.Module):
         self, ids: Tensor, lengths: Tensor, state: RecurrentGemmaState, *, last_only: bool
     ) -> tuple[Tensor, RecurrentGemmaState]:
         """The normalized output of the last layer, [batch, time or 1, hidden size], and the state after."""
-        span = Span(state.positions, lengths, fresh=state.empty)
         x = self.model.embed_tokens(ids) * self.model.scale
-        layers = []
-        for i, (block, before) in enumerate(zip(self.model.blocks, state.layers, strict=True), 1):
-            if last_only and i == len(state.layers):
-                span = replace(span, last_only=True)
-            x, after = block(x, before, span)
-            layers.append(after)
-        return self.model.final_norm(x), RecurrentGemmaState(layers, state.positions + lengths)
+        x, state = read_layers(self.model.blocks, x, lengths, state, last_only=last_only)
+        return self.model.final_norm(x), state
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position of whole rows, [batch, time, vocabulary], float32; for training."""
@@ -359,9 +358,7 @@ def load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dty
     except ConfigurationError as error:
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
     tensors = read_tensors(directory)
-    output = tensors.pop(_OUTPUT, None)
-    if output is not None and not torch.equal(output, tensors.get(_EMBEDDING, output)):
-        raise CheckpointError(f"checkpoint {directory}: {_OUTPUT} differs from {_EMBEDDING}; they must be tied")
+    take_tied_output(directory, tensors, _OUTPUT, _EMBEDDING)
     with torch.device("meta"):
         model = RecurrentGemmaModel(configuration)
     check_tensors(directory, model.state_dict(), tensors)
@@ -371,12 +368,4 @@ def load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dty
 
 def write_recurrent_gemma(directory: Path, model: RecurrentGemmaModel, dtype: torch.dtype = torch.bfloat16) -> None:
     """Writes a model as the RecurrentGemma checkpoints are published, in one safetensors file."""
-    from safetensors.torch import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
-    # transformers refuses a file that does not say whose tensors it has.
-    save_file(tensors, directory / _SAFE, metadata={"format": "pt"})
-    configuration = {**model.configuration.to_json(), "torch_dtype": str(dtype).removeprefix("torch.")}
-    text = json.dumps(configuration, indent=2, sort_keys=True) + "\n"
-    (directory / "config.json").write_text(text, encoding="utf-8")
+    write_safetensors(directory, model.state_dict(), model.configuration.to_json(), dtype)

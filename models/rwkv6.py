@@ -9,8 +9,7 @@ Source: Peng et al., "Eagle and Finch: RWKV with Matrix-Valued States and Dynami
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, cast
 
@@ -18,15 +17,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.checkpoints import CheckpointError, check_tensors, read_configuration, read_tensors
-from models.layered_states import LayeredState, Span
+from models.checkpoints import (
+    CheckpointError,
+    check_tensors,
+    read_configuration,
+    read_tensors,
+    take_tied_output,
+    write_safetensors,
+)
+from models.layered_states import LayeredState, Span, read_layers
 from models.rwkv6_configuration import Rwkv6Configuration
 from models.rwkv6_time_mixing import wkv_over_time
 from models.state_spaces_configuration import ConfigurationError
 
 __all__ = ["Rwkv6Model", "Rwkv6State", "load_rwkv6", "write_rwkv6"]
 
-_SAFE: Final = "model.safetensors"
 _EMBEDDING: Final = "rwkv.embeddings.weight"
 _OUTPUT: Final = "head.weight"
 
@@ -221,15 +226,9 @@ class Rwkv6Model(nn.Module):
 
     def _hidden(self, ids: Tensor, lengths: Tensor, state: Rwkv6State, *, last_only: bool) -> tuple[Tensor, Rwkv6State]:
         """The normalized output of the last layer, [batch, time or 1, hidden size], and the state after."""
-        span = Span(state.positions, lengths, fresh=state.empty)
         x = self.blocks[0].pre_ln(self.rwkv.embeddings(ids))
-        layers = []
-        for i, (block, before) in enumerate(zip(self.blocks, state.layers, strict=True), 1):
-            if last_only and i == len(state.layers):
-                span = replace(span, last_only=True)
-            x, after = block(x, before, span)
-            layers.append(after)
-        return self.rwkv.ln_out(x), Rwkv6State(layers, state.positions + lengths)
+        x, state = read_layers(self.blocks, x, lengths, state, last_only=last_only)
+        return self.rwkv.ln_out(x), state
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position of whole rows, [batch, time, vocabulary], float32; for training."""
@@ -268,9 +267,7 @@ def load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Rwk
     expected = model.state_dict()
     if configuration.tie_word_embeddings:
         del expected[_OUTPUT]
-        output = tensors.pop(_OUTPUT, None)
-        if output is not None and not torch.equal(output, tensors.get(_EMBEDDING, output)):
-            raise CheckpointError(f"checkpoint {directory}: {_OUTPUT} differs from {_EMBEDDING}; they must be tied")
+        take_tied_output(directory, tensors, _OUTPUT, _EMBEDDING)
     check_tensors(directory, expected, tensors)
     cast_tensors = {key: tensor.to(device, dtype) for key, tensor in tensors.items()}
     if configuration.tie_word_embeddings:
@@ -282,14 +279,7 @@ def load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Rwk
 
 def write_rwkv6(directory: Path, model: Rwkv6Model, dtype: torch.dtype = torch.bfloat16) -> None:
     """Writes a model as the RWKV-6 checkpoints are published, in one safetensors file."""
-    from safetensors.torch import save_file
-
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in model.state_dict().items()}
+    tensors = dict(model.state_dict())
     if model.configuration.tie_word_embeddings:
-        # A safetensors file keeps no two names of one tensor.
         del tensors[_OUTPUT]
-    save_file(tensors, directory / _SAFE, metadata={"format": "pt"})
-    configuration = {**model.configuration.to_json(), "torch_dtype": str(dtype).removeprefix("torch.")}
-    text = json.dumps(configuration, indent=2, sort_keys=True) + "\n"
-    (directory / "config.json").write_text(text, encoding="utf-8")
+    write_safetensors(directory, tensors, model.configuration.to_json(), dtype)

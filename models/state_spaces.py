@@ -7,7 +7,7 @@ tensors are loaded without renaming. What a model is made of is read from its `c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, cast
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from models.causal_convolution import causal_convolution, last_inputs
-from models.layered_states import LayeredState, Span
+from models.layered_states import LayeredState, Span, read_layers
 from models.state_space_duality import ssd
 from models.state_spaces_configuration import AttentionConfiguration, Mamba2Configuration, StateSpacesConfiguration
 
@@ -322,16 +322,9 @@ class StateSpacesModel(nn.Module):
         self, ids: Tensor, lengths: Tensor, state: StateSpacesState, *, last_only: bool
     ) -> tuple[Tensor, StateSpacesState]:
         """The normalized output of the last layer, [batch, time or 1, d_model], and the state after."""
-        span = Span(state.positions, lengths, fresh=state.empty)
         x = self.backbone.embedding(ids)
-        layers = []
-        for i, (block, before) in enumerate(zip(self.backbone.blocks, state.layers, strict=True), 1):
-            if last_only and i == len(state.layers):
-                span = replace(span, last_only=True)
-            x, after = block(x, before, span)
-            layers.append(after)
-        x = self.backbone.norm_f(x.to(self.lm_head.weight.dtype))
-        return x, StateSpacesState(layers, state.positions + lengths)
+        x, state = read_layers(self.backbone.blocks, x, lengths, state, last_only=last_only)
+        return self.backbone.norm_f(x.to(self.lm_head.weight.dtype)), state
 
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position of whole rows, [batch, time, vocabulary]; for training."""
