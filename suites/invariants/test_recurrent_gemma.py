@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoints import CheckpointError
 from models.decoding import greedy
 from models.gated_linear_recurrence import recurrence_chunked, recurrence_naive
 from models.recurrent_gemma import (
@@ -29,6 +28,7 @@ from models.recurrent_gemma import (
 )
 from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
+from suites.invariants.checkpoint_files import change, refused
 from suites.invariants.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.invariants.tiny_models import difference, random_ids
 
@@ -381,19 +381,8 @@ def load(directory: Path) -> RecurrentGemmaModel:
 
 
 def refusal(directory: Path) -> str:
-    """The message of the error that loading must raise: one paragraph that names the checkpoint."""
-    with pytest.raises(CheckpointError) as caught:
-        load(directory)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(directory) in message
-    return message
-
-
-def change(directory: Path, **fields: Any) -> None:
-    """Replaces fields of `config.json`."""
-    path = directory / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    """The message of the error that loading must raise."""
+    return refused(load, directory)
 
 
 @pytest.fixture

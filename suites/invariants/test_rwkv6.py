@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import models.rwkv6_time_mixing
-from models.checkpoints import CheckpointError
 from models.decoding import greedy
 from models.rwkv6 import Rwkv6Model, Rwkv6State, load_rwkv6, write_rwkv6
 from models.rwkv6_configuration import Rwkv6Configuration
 from models.rwkv6_time_mixing import wkv_chunked, wkv_naive
 from models.state_spaces_configuration import ConfigurationError
+from suites.invariants.checkpoint_files import change, refused
 from suites.invariants.decoder_equalities import (
     batched_difference,
     forked_difference,
@@ -433,19 +433,8 @@ def load(directory: Path) -> Rwkv6Model:
 
 
 def refusal(directory: Path) -> str:
-    """The message of the error that loading must raise: one paragraph that names the checkpoint."""
-    with pytest.raises(CheckpointError) as caught:
-        load(directory)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert str(directory) in message
-    return message
-
-
-def change(directory: Path, **fields: Any) -> None:
-    """Replaces fields of `config.json`."""
-    path = directory / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **fields}))
+    """The message of the error that loading must raise."""
+    return refused(load, directory)
 
 
 @pytest.fixture
