@@ -112,7 +112,7 @@ def test_a_planted_change_fails_and_is_named(zoo, tmp_path):
         assert int(fell) > int(rose)
         assert float(p) <= 0.05 / CELLS
     assert re.search(r"Fell: examples \d+, \d+", done.stdout)
-    assert re.search(r"Changed since the snapshot: weights \w+ → \w+", done.stdout)
+    assert re.search(r"Changed since the snapshot: the checkpoint's weights: \w+ → \w+", done.stdout)
 
 
 def test_each_model_is_loaded_once(tmp_path, monkeypatch):
