@@ -274,7 +274,8 @@ def _library_model(model: LoadedModel, chunk: int) -> Any:
 def _reading(zoo: str, model: str, length: int) -> Reading:
     import torch
 
-    from models.decoding import TOKENS_ON_CPU, read_in_pieces
+    from models.decoders import read_in_pieces
+    from models.decoding import TOKENS_ON_CPU
     from models.endpoint import Endpoint
     from zoo.cards import load_zoo
 

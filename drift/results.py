@@ -26,6 +26,7 @@ class CellResult:
     Attributes:
         zoo, model, task, length, depth: The cell.
         scores: In [0, 1].
+        log_likelihoods: Of the answers that were expected, given the prompts, in nats; empty where unknown.
         prompts: Digests of prompt, ids and references, eight hexadecimal digits each.
         predictions: The generated texts.
         references: What right answers hold.
@@ -50,6 +51,7 @@ class CellResult:
     reached_depths: tuple[tuple[float, ...], ...]
     seconds: Mapping[str, float]
     environment: Mapping[str, Any]
+    log_likelihoods: tuple[float, ...] = ()
 
     @property
     def key(self) -> str:
@@ -85,6 +87,8 @@ class CellResult:
             lists = {name: value for name, value in given.items() if isinstance(value, list)}
             for name, value in lists.items():
                 given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
+            # Results written before log-likelihoods were kept have none.
+            given.setdefault("log_likelihoods", ())
             return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultError(f"{path} is not a readable cell result: {error}") from error

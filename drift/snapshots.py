@@ -36,16 +36,18 @@ class Baseline:
         scores: Per example, in [0, 1].
         prompts: Digests of the examples, as in `CellResult`.
         environment: What produced it.
+        log_likelihoods: Of the answers that were expected, in nats; empty where unknown.
     """
 
     scores: tuple[float, ...]
     prompts: tuple[str, ...]
     environment: Mapping[str, Any]
+    log_likelihoods: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, result: CellResult) -> Baseline:
         """The baseline that accepts a result."""
-        return cls(result.scores, result.prompts, result.environment)
+        return cls(result.scores, result.prompts, result.environment, result.log_likelihoods)
 
     @property
     def accuracy(self) -> float:
@@ -67,6 +69,7 @@ def _cell_line(key: str, baseline: Baseline) -> str:
         "scores": [int(score) if score == int(score) else score for score in baseline.scores],
         "environment": _fingerprint(baseline.environment),
         "prompts": "".join(baseline.prompts),
+        **({"log_likelihoods": baseline.log_likelihoods} if baseline.log_likelihoods else {}),
     }
     return f"{json.dumps(key)}: {json.dumps({**line, 'check': _checksum(key, line)})}"
 
@@ -166,8 +169,10 @@ class _Reader:
                 scores=tuple(map(float, line["scores"])),
                 prompts=tuple(prompts[i : i + _DIGEST] for i in range(0, len(prompts), _DIGEST)),
                 environment=environments[line["environment"]],
+                log_likelihoods=tuple(line.get("log_likelihoods", ())),
             )
-            intact = _checksum(key, rest) == line["check"] and len(baseline.prompts) == len(baseline.scores) > 0
+            counts = {len(baseline.prompts), len(baseline.scores), len(baseline.log_likelihoods or baseline.scores)}
+            intact = _checksum(key, rest) == line["check"] and len(counts) == 1 and counts != {0}
         except (AttributeError, KeyError, TypeError, ValueError):
             intact = False
         if not intact:

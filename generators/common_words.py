@@ -180,6 +180,8 @@ class _WordDraw:
     tokens_to_generate=protocol.COMMON_WORDS_TOKENS_TO_GENERATE,
     score=all_references,
     has_depth=False,
+    # As the demonstration words it.
+    answer=lambda references: "".join(f" {number}. {word}" for number, word in enumerate(references, 1)),
 )
 def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft:
     """The prompt of one example; its number of uncommon words is still open."""

@@ -252,6 +252,10 @@ FORMATS: Final = {
 }
 
 for _name, _parameters in (_RULER | FORMATS).items():
-    task(_name, _parameters, tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE, score=all_references)(
-        needle_in_a_haystack
-    )
+    task(
+        _name,
+        _parameters,
+        tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE,
+        score=all_references,
+        answer=lambda references: " " + protocol.joined_query(list(references)),
+    )(needle_in_a_haystack)

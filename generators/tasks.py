@@ -12,7 +12,7 @@ from generators.corpora.sets import Corpora, CorpusName
 from generators.draws import Draw
 from generators.tokenization import Tokenizer
 
-__all__ = ["RULER", "Setting", "Task", "task", "tasks"]
+__all__ = ["RULER", "Setting", "Task", "listed_answer", "task", "tasks"]
 
 # RULER's thirteen tasks, in its order.
 RULER: Final = (
@@ -58,6 +58,11 @@ class Setting:
     shared: Draw
 
 
+def listed_answer(references: Sequence[str]) -> str:
+    """All references, with commas between them."""
+    return " " + ", ".join(references)
+
+
 @dataclass(frozen=True)
 class Task:
     """A registered task.
@@ -69,6 +74,7 @@ class Task:
         score: Prediction and references to a score in [0, 1].
         draft: Parameters, draws and setting to a prompt of open size.
         has_depth: Whether what answers the question can be put at a depth.
+        answer: References to the words of a right answer, as they follow the answer prefix.
     """
 
     name: str
@@ -77,6 +83,7 @@ class Task:
     score: Callable[[str, Sequence[str]], float]
     draft: Callable[[Any, Draw, Setting], Draft]
     has_depth: bool = True
+    answer: Callable[[Sequence[str]], str] = listed_answer
 
     @property
     def corpus(self) -> CorpusName | None:
@@ -112,6 +119,7 @@ def task(
     tokens_to_generate: int,
     score: Callable[[str, Sequence[str]], float],
     has_depth: bool = True,
+    answer: Callable[[Sequence[str]], str] = listed_answer,
 ) -> Callable[[Function], Function]:
     """Registers the decorated function as a task.
 
@@ -122,7 +130,7 @@ def task(
     def register(function: Function) -> Function:
         if name in _registry:
             raise ValueError(f"a task named {name!r} is registered already")
-        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, has_depth)
+        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, has_depth, answer)
         return function
 
     return register

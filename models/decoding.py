@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic
 
 import torch
 from torch import Tensor, nn
 
+from models.decoders import Decoder, StateType, read_in_pieces
+from models.drafts import padded, read_drafts
 from models.memory import free_bytes
+from models.prefix_branches import Branch, PrefixReader, branches
 from models.prefix_states import PrefixStates
-from models.prefix_tree import Prefix, prefix_tree
+from models.prefix_tree import prefix_tree
 
-__all__ = ["TOKENS_ON_CPU", "Decoder", "NonFiniteLogits", "State", "batches", "greedy", "read_in_pieces"]
+__all__ = ["TOKENS_ON_CPU", "NonFiniteLogits", "batches", "greedy"]
 
 # Prefixes end at multiples of so many tokens, and there are at most so many along one prompt: every one costs
 # a call of its own.
@@ -23,70 +26,15 @@ _PREFIXES_AT_MOST: Final = 64
 # A call costs about as much time as reading so many tokens along with others.
 _WORTH_SHARING: Final = 64
 _CAPACITY_GRAIN: Final = 256
-# Of the free memory, what reading may take at once, what the states of a batch, which are copied whenever they
-# are joined or dropped from, and what those after shared prefixes.
+# Of the free memory, what reading may take at once, and what the states of a batch, which are copied whenever
+# they are joined or dropped from.
 _SHARE_OF_READING: Final = 0.4
 _SHARE_OF_BATCH: Final = 0.2
-_SHARE_OF_PREFIXES: Final = 0.125
 # Finished rows are dropped from a batch when no more than this share of it goes on.
 _DROPPED_AT: Final = 0.75
 _PROBED_TOKENS: Final = 256
 # More at once are read more slowly by a processor, whose caches they do not fit.
 TOKENS_ON_CPU: Final = 2048
-
-
-class State(Protocol):
-    """All that a decoder remembers of the tokens it has read.
-
-    Attributes:
-        bytes: The memory it takes.
-    """
-
-    @property
-    def bytes(self) -> int: ...
-
-    def select(self, rows: Tensor) -> Self:
-        """The state of some rows of the batch, in memory of its own; a row may be taken more than once."""
-
-    def joined(self, others: Sequence[Self]) -> Self:
-        """The rows of this state, then those of others, of which any may have read any number of tokens."""
-
-
-StateType = TypeVar("StateType", bound=State)
-
-
-class Decoder(Protocol[StateType]):
-    """A model that reads token ids and predicts the next one.
-
-    Attributes:
-        device: Where its weights are.
-        forks: Whether it is worth its while to read a prefix once and go on from there for many prompts.
-    """
-
-    @property
-    def device(self) -> torch.device: ...
-
-    @property
-    def forks(self) -> bool: ...
-
-    def empty_state(self, batch: int, capacity: int) -> StateType:
-        """The state before any token, with room for `capacity` tokens a row."""
-
-    def prefill(self, ids: Tensor, lengths: Tensor, state: StateType) -> tuple[Tensor, StateType]:
-        """Reads many tokens a row.
-
-        Args:
-            ids: [batch, time]; row i is real up to `lengths[i]`, then anything.
-            lengths: [batch], each at least 1.
-            state: The state before them; the call may reuse its memory, so it is spent.
-
-        Returns:
-            The logits after the last real token, [batch, vocabulary], and the state after it.
-            Padding leaves no trace in either.
-        """
-
-    def step(self, ids: Tensor, state: StateType) -> tuple[Tensor, StateType]:
-        """Reads one token a row, ids [batch]; otherwise as `prefill`."""
 
 
 class NonFiniteLogits(ArithmeticError):
@@ -133,29 +81,6 @@ def batches(lengths: Sequence[int], tokens: int, most: int | None = None) -> Ite
         yield _Batch(tuple(rows), lengths[rows[0]])
 
 
-@torch.inference_mode()
-def read_in_pieces(
-    decoder: Decoder[StateType], ids: Sequence[int], state: StateType, at_once: int
-) -> tuple[Tensor, StateType]:
-    """Reads one row; apart from the state, the memory that takes does not grow with its length.
-
-    Args:
-        decoder: The model; one that does not fork is slow to go on from a state, and reads the whole at once.
-        ids: At least one token.
-        state: Of one row; it is spent.
-        at_once: Tokens that are read at once.
-
-    Returns:
-        The logits after the last token, [1, vocabulary], and the state after it.
-    """
-    device = decoder.device
-    size = at_once if decoder.forks else len(ids)
-    for begin in range(0, len(ids), size):
-        new = torch.tensor([ids[begin : begin + size]], device=device)
-        logits, state = decoder.prefill(new, torch.tensor([new.shape[1]], device=device), state)
-    return logits, state
-
-
 def greedy(
     decoder: Decoder[StateType],
     prompts: Sequence[Sequence[int]],
@@ -166,11 +91,17 @@ def greedy(
     finished: Callable[[int, list[int]], None] = lambda row, ids: None,
     settled: Callable[[int, list[int]], bool] = lambda row, ids: False,
     prefixes: PrefixStates | None = None,
+    drafts: Sequence[Sequence[int]] | None = None,
+    weighed: Callable[[int, float], None] = lambda row, log_likelihood: None,
 ) -> list[list[int]]:
     """Continues each prompt with its most likely tokens.
 
     What prompts begin with alike is read once, and forked where they part. A batch that does not fit into
     memory is halved, and what it has finished is kept.
+
+    Where drafts are given, they are read in one call first. That tells how likely they are, and as much of
+    one as agrees with the most likely tokens need not be written token by token: a model that answers as
+    expected writes nothing at all (speculative decoding, with the expected answer as the draft).
 
     Args:
         decoder: The model.
@@ -182,6 +113,9 @@ def greedy(
         settled: Asked with a prompt's index and its new ids so far, whether more of them are of no use.
         prefixes: States after prefixes that earlier calls for this decoder have read; None shares within
             this call alone.
+        drafts: For each prompt, the token ids of an answer that is expected; as many of them are read as
+            may be generated.
+        weighed: Called with each prompt's index and the log-likelihood of its draft, in nats.
 
     Returns:
         The new ids of each prompt, in the order of `prompts`.
@@ -202,15 +136,24 @@ def greedy(
     capacity = -(-(longest + tokens_to_generate) // _CAPACITY_GRAIN) * _CAPACITY_GRAIN
     room = _room(decoder, prompts[0][:_PROBED_TOKENS], capacity, batch_tokens)
     continuation = _Continuation(
-        decoder, prompts, results, room, tokens_to_generate, end_of_sequence, settled, finished
+        decoder,
+        prompts,
+        None if drafts is None else [draft[:tokens_to_generate] for draft in drafts],
+        results,
+        room,
+        tokens_to_generate,
+        end_of_sequence,
+        settled,
+        finished,
+        weighed,
     )
     if not decoder.forks or len(prompts) == 1:
-        continuation.read([_Branch(None, 0, tuple(range(len(prompts))))])
+        continuation.read([Branch(None, 0, tuple(range(len(prompts))))])
         return results
     tree = prefix_tree(prompts, grain=max(_GRAIN, longest // _PREFIXES_AT_MOST), least=_WORTH_SHARING)
-    reader = _PrefixReader(decoder, capacity, room.tokens, PrefixStates(0) if prefixes is None else prefixes)
-    for branches in _branches(reader, prompts, tree):
-        continuation.read(branches)
+    reader = PrefixReader(decoder, capacity, room.tokens, PrefixStates(0) if prefixes is None else prefixes)
+    for group in branches(reader, prompts, tree):
+        continuation.read(group)
     return results
 
 
@@ -245,86 +188,6 @@ def _room(decoder: Decoder[Any], probed: Sequence[int], capacity: int, batch_tok
     return _Room(rows, batch_tokens or TOKENS_ON_CPU)
 
 
-@dataclass(frozen=True)
-class _Branch(Generic[StateType]):
-    """Prompts that part from each other after a prefix.
-
-    Attributes:
-        state: The state after the prefix, of one row; None where there is no prefix.
-        length: The prefix's tokens.
-        rows: The prompts.
-    """
-
-    state: StateType | None
-    length: int
-    rows: tuple[int, ...]
-
-
-def _branches(
-    reader: _PrefixReader[StateType], prompts: Sequence[Sequence[int]], tree: Prefix
-) -> Iterator[list[_Branch[StateType]]]:
-    """All prompts, in groups whose states together stay within a budget of memory."""
-    if tree.rows:
-        yield [_Branch(None, 0, tree.rows)]
-    held: list[_Branch[StateType]] = []
-    budget = _SHARE_OF_PREFIXES * free_bytes(reader.decoder.device)
-    # What is to be read, with the state to go on from and the tokens it has read.
-    waiting: list[tuple[Prefix, StateType | None, int]] = [(prefix, None, 0) for prefix in tree.longer]
-    while waiting:
-        prefix, state, read = waiting.pop()
-        ids = prompts[next(prefix.all_rows)][: prefix.length]
-        try:
-            state = reader.state(ids, state, read)
-        except torch.OutOfMemoryError:
-            # Then they are read from their beginnings, in batches that can be halved.
-            if held:
-                yield held
-            held = []
-            yield [_Branch(None, 0, tuple(prefix.all_rows))]
-            continue
-        if prefix.rows:
-            held.append(_Branch(state, prefix.length, prefix.rows))
-        waiting += [(longer, state, prefix.length) for longer in prefix.longer]
-        if sum(branch.state.bytes for branch in held if branch.state is not None) > budget:
-            yield held
-            held = []
-    if held:
-        yield held
-
-
-@dataclass(frozen=True)
-class _PrefixReader(Generic[StateType]):
-    """Reads prefixes, one row at a time.
-
-    Attributes:
-        decoder: The model.
-        capacity: Tokens that states have room for.
-        at_once: Tokens that are read at once.
-        known: What earlier calls have read.
-    """
-
-    decoder: Decoder[StateType]
-    capacity: int
-    at_once: int
-    known: PrefixStates
-
-    @torch.inference_mode()
-    def state(self, ids: Sequence[int], before: StateType | None, read: int) -> StateType:
-        """The state of one row after ids, of which `before` has read the first `read`; that stays as it is."""
-        found = self.known.longest(ids, read, self.capacity)
-        if found is not None:
-            read, before = found
-            if read == len(ids):
-                return found[1]
-        if before is None:
-            state = self.decoder.empty_state(1, self.capacity)
-        else:
-            state = before.select(torch.zeros(1, dtype=torch.long, device=self.decoder.device))
-        _, state = read_in_pieces(self.decoder, ids[read:], state, self.at_once)
-        self.known.keep(ids, state, self.capacity)
-        return state
-
-
 class _Continuation(Generic[StateType]):
     """Continues prompts from the branches they leave by."""
 
@@ -332,24 +195,28 @@ class _Continuation(Generic[StateType]):
         self,
         decoder: Decoder[StateType],
         prompts: Sequence[Sequence[int]],
+        drafts: Sequence[Sequence[int]] | None,
         results: list[list[int]],
         room: _Room,
         tokens_to_generate: int,
         end_of_sequence: int | None,
         settled: Callable[[int, list[int]], bool],
         finished: Callable[[int, list[int]], None],
+        weighed: Callable[[int, float], None],
     ) -> None:
         self._decoder = decoder
         self._prompts = prompts
+        self._drafts = drafts
         self._results = results
         self._room = room
         self._tokens_to_generate = tokens_to_generate
         self._end_of_sequence = end_of_sequence
         self._settled = settled
         self._finished = finished
+        self._weighed = weighed
         self._done: set[int] = set()
 
-    def read(self, branches: Sequence[_Branch[StateType]]) -> None:
+    def read(self, branches: Sequence[Branch[StateType]]) -> None:
         """Continues all prompts of some branches, in batches that are halved where memory ends.
 
         Args:
@@ -376,25 +243,26 @@ class _Continuation(Generic[StateType]):
             waiting += [part for part in (left[half:], left[:half]) if part]
 
     @torch.inference_mode()
-    def _batch(self, batch: Sequence[int], branch_of: Mapping[int, _Branch[StateType]]) -> None:
+    def _batch(self, batch: Sequence[int], branch_of: Mapping[int, Branch[StateType]]) -> None:
         """Reads prompts in as many parts as it takes, then writes all their answers together."""
         device = self._decoder.device
         lengths = [len(self._prompts[row]) - branch_of[row].length for row in batch]
         capacity = max(len(self._prompts[row]) for row in batch) + self._tokens_to_generate
         parts = [[batch[i] for i in part.rows] for part in batches(lengths, self._room.tokens)]
-        logits, state = self._prefilled(parts[0], branch_of, capacity)
-        if len(parts) > 1:
-            others = [self._prefilled(part, branch_of, capacity) for part in parts[1:]]
-            logits = torch.cat([logits, *(more for more, _ in others)])
-            state = state.joined([more for _, more in others])
-            del others
+        begun = [made for part in parts if (made := self._begun(part, branch_of, capacity))]
+        if not begun:
+            return
         # The prompt of each row of the state; None where it is finished and only waits to be dropped.
-        rows: list[int | None] = [row for part in parts for row in part]
-        for token in range(self._tokens_to_generate):
-            self._check(logits, rows, token)
+        rows: list[int | None] = [row for part, _, _ in begun for row in part]
+        logits, state = torch.cat([part for _, part, _ in begun]), begun[0][2]
+        if len(begun) > 1:
+            state = state.joined([part for _, _, part in begun[1:]])
+        del begun
+        while True:
+            self._check(logits, rows)
             chosen = logits.argmax(-1)
             rows = [
-                None if row is None else self._taken(row, new_id, token)
+                None if row is None or not self._goes_on(row, new_id) else row
                 for row, new_id in zip(rows, chosen.tolist(), strict=True)
             ]
             going = [i for i, row in enumerate(rows) if row is not None]
@@ -406,8 +274,34 @@ class _Continuation(Generic[StateType]):
                 rows, chosen, state = [rows[i] for i in going], chosen[kept], state.select(kept)
             logits, state = self._decoder.step(chosen, state)
 
+    def _begun(
+        self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int
+    ) -> tuple[Sequence[int], Tensor, StateType] | None:
+        """The prompts of a part whose answers are to be gone on with, their logits and their state."""
+        logits, state = self._prefilled(part, branch_of, capacity)
+        if self._drafts is None:
+            return part, logits, state
+        read = read_drafts(self._decoder, logits, [self._drafts[row] for row in part], state)
+        for row, draft in zip(part, read, strict=True):
+            if not all(draft.finite):
+                raise NonFiniteLogits(row, draft.finite.index(False))
+            self._weighed(row, draft.log_likelihood)
+        if not self._decoder.forks:
+            return part, logits, state
+        going = [
+            i
+            for i, (row, draft) in enumerate(zip(part, read, strict=True))
+            if all(self._goes_on(row, new_id) for new_id in draft.greedy)
+        ]
+        if not going:
+            return None
+        kept = torch.tensor(going, device=self._decoder.device)
+        rows = [part[i] for i in going]
+        ids, counts = padded([self._results[row] for row in rows], self._decoder.device)
+        return rows, *self._decoder.prefill(ids, counts, state.select(kept))
+
     def _prefilled(
-        self, part: Sequence[int], branch_of: Mapping[int, _Branch[StateType]], capacity: int
+        self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int
     ) -> tuple[Tensor, StateType]:
         """The logits and the state after the rest of each prompt."""
         device = self._decoder.device
@@ -415,13 +309,9 @@ class _Continuation(Generic[StateType]):
         state = self._forked(part, branch_of, capacity)
         if len(new) == 1:
             return read_in_pieces(self._decoder, new[0], state, self._room.tokens)
-        lengths = torch.tensor(list(map(len, new)))
-        ids = torch.zeros(len(part), int(lengths.max()), dtype=torch.long)
-        for i, row_ids in enumerate(new):
-            ids[i, : len(row_ids)] = torch.tensor(row_ids)
-        return self._decoder.prefill(ids.to(device), lengths.to(device), state)
+        return self._decoder.prefill(*padded(new, device), state)
 
-    def _forked(self, part: Sequence[int], branch_of: Mapping[int, _Branch[StateType]], capacity: int) -> StateType:
+    def _forked(self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int) -> StateType:
         """The state before the rest of each prompt; those before the first token have room for `capacity` tokens."""
         used = {id(branch_of[row]): branch_of[row] for row in part}
         states = [branch.state for branch in used.values() if branch.state is not None]
@@ -431,20 +321,20 @@ class _Continuation(Generic[StateType]):
         rows = torch.tensor([places[id(branch_of[row])] for row in part], device=self._decoder.device)
         return (states[0].joined(states[1:]) if len(states) > 1 else states[0]).select(rows)
 
-    def _check(self, logits: Tensor, rows: Sequence[int | None], token: int) -> None:
+    def _check(self, logits: Tensor, rows: Sequence[int | None]) -> None:
         finite = logits.isfinite().all(-1).tolist()
         for row, is_finite in zip(rows, finite, strict=True):
             if row is not None and not is_finite:
-                raise NonFiniteLogits(row, token)
+                raise NonFiniteLogits(row, len(self._results[row]))
 
-    def _taken(self, row: int, new: int, token: int) -> int | None:
-        """Takes a new token of a prompt; the prompt, or None where it is finished with that."""
+    def _goes_on(self, row: int, new: int) -> bool:
+        """Takes a new token of a prompt; whether there is to be another."""
         ids = self._results[row]
         if new != self._end_of_sequence:
             ids.append(new)
-        last = new == self._end_of_sequence or token == self._tokens_to_generate - 1
+        last = new == self._end_of_sequence or len(ids) == self._tokens_to_generate
         if not last and not self._settled(row, ids):
-            return row
+            return True
         self._done.add(row)
         self._finished(row, ids)
-        return None
+        return False

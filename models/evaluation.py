@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from generators.examples import Example
 from models.decoding import greedy
@@ -12,6 +13,9 @@ from models.endpoint import Endpoint
 from models.loading import LoadedModel
 
 __all__ = ["Answers", "answer"]
+
+# Of log-likelihoods that are kept; what other thread counts change is smaller.
+_DIGITS: Final = 3
 
 
 @dataclass(frozen=True)
@@ -22,11 +26,13 @@ class Answers:
         predictions: The generated texts, as far as they matter: an answer that has all it could score is
             not gone on with.
         scores: In [0, 1].
+        log_likelihoods: Of the answers that were expected, in nats; empty where a server answers.
         seconds: Wall time of reading and writing.
     """
 
     predictions: tuple[str, ...]
     scores: tuple[float, ...]
+    log_likelihoods: tuple[float, ...]
     seconds: float
 
 
@@ -35,6 +41,7 @@ def answer(
     examples: Sequence[Example],
     *,
     score: Callable[[str, Sequence[str]], float],
+    expected: Callable[[Sequence[str]], str],
     tokens_to_generate: int,
     batch_tokens: int | None = None,
     scored: Callable[[Example, float], None] = lambda example, score: None,
@@ -45,6 +52,7 @@ def answer(
         model: The model.
         examples: What it is asked.
         score: Prediction and references to a score in [0, 1].
+        expected: References to the words of a right answer.
         tokens_to_generate: The longest answer, in tokens.
         batch_tokens: Tokens read at once; None takes what fits into memory.
         scored: Called with each example and its score as soon as it is known.
@@ -56,6 +64,7 @@ def answer(
     began = time.perf_counter()
     predictions = [""] * len(examples)
     scores = [0.0] * len(examples)
+    log_likelihoods: dict[int, float] = {}
 
     def finished(row: int, prediction: str) -> None:
         predictions[row] = prediction
@@ -75,8 +84,11 @@ def answer(
             finished=lambda row, ids: finished(row, model.tokenizer.decode(ids)),
             settled=_settled(model, examples, score),
             prefixes=model.prefixes,
+            drafts=[model.tokenizer.continued(expected(example.references)).ids for example in examples],
+            weighed=log_likelihoods.__setitem__,
         )
-    return Answers(tuple(predictions), tuple(scores), time.perf_counter() - began)
+    weights = tuple(round(log_likelihoods[row], _DIGITS) for row in sorted(log_likelihoods))
+    return Answers(tuple(predictions), tuple(scores), weights, time.perf_counter() - began)
 
 
 def _settled(

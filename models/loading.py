@@ -18,7 +18,7 @@ from generators.frames import Frame, FrameError, Special, chat_frame, plain_fram
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
 from models import kernels
 from models.checkpoints import CheckpointError, load_state_spaces, read_configuration, weights_fingerprint
-from models.decoding import Decoder
+from models.decoders import Decoder
 from models.determinism import settle
 from models.endpoint import Endpoint, EndpointError, connect
 from models.machine import machine

@@ -12,6 +12,7 @@ from torch import Tensor
 from generators.corpora.sets import Corpora
 from generators.oracles import oracle_answer
 from generators.tokenization import Tokenizer
+from models.drafts import stepped_logits
 
 __all__ = ["Oracle", "OracleState"]
 
@@ -75,6 +76,9 @@ class Oracle:
     def step(self, ids: Tensor, state: OracleState) -> tuple[Tensor, OracleState]:
         read = tuple((*before, new) for before, new in zip(state.read, ids.tolist(), strict=True))
         return self._next(OracleState(read, state.answers))
+
+    def logits(self, ids: Tensor, lengths: Tensor, state: OracleState) -> Tensor:
+        return stepped_logits(self, ids, state)
 
     def _answer(self, read: Sequence[int]) -> tuple[int, ...]:
         text = self._tokenizer.decode(read if self._window is None else read[-self._window :])

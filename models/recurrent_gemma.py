@@ -294,7 +294,7 @@ class Backbone(nn.Module):
 
 
 class RecurrentGemmaModel(nn.Module):
-    """A language model of the family; a `models.decoding.Decoder`. Its output layer is the embedding."""
+    """A language model of the family; a `models.decoders.Decoder`. Its output layer is the embedding."""
 
     def __init__(self, configuration: RecurrentGemmaConfiguration) -> None:
         super().__init__()
@@ -333,6 +333,10 @@ class RecurrentGemmaModel(nn.Module):
 
     def step(self, ids: Tensor, state: RecurrentGemmaState) -> tuple[Tensor, RecurrentGemmaState]:
         return self.prefill(ids[:, None], torch.ones_like(ids), state)
+
+    def logits(self, ids: Tensor, lengths: Tensor, state: RecurrentGemmaState) -> Tensor:
+        hidden, _ = self._hidden(ids, lengths, state, last_only=False)
+        return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         cap = self.configuration.logits_soft_cap

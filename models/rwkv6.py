@@ -194,7 +194,7 @@ class Backbone(nn.Module):
 
 
 class Rwkv6Model(nn.Module):
-    """A language model of the family; a `models.decoding.Decoder`."""
+    """A language model of the family; a `models.decoders.Decoder`."""
 
     def __init__(self, configuration: Rwkv6Configuration) -> None:
         super().__init__()
@@ -242,6 +242,10 @@ class Rwkv6Model(nn.Module):
 
     def step(self, ids: Tensor, state: Rwkv6State) -> tuple[Tensor, Rwkv6State]:
         return self.prefill(ids[:, None], torch.ones_like(ids), state)
+
+    def logits(self, ids: Tensor, lengths: Tensor, state: Rwkv6State) -> Tensor:
+        hidden, _ = self._hidden(ids, lengths, state, last_only=False)
+        return self.head(hidden).float()
 
 
 def load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Rwkv6Model:

@@ -275,7 +275,7 @@ class Backbone(nn.Module):
 
 
 class StateSpacesModel(nn.Module):
-    """A language model of the family; a `models.decoding.Decoder`."""
+    """A language model of the family; a `models.decoders.Decoder`."""
 
     def __init__(self, configuration: StateSpacesConfiguration) -> None:
         super().__init__()
@@ -339,6 +339,10 @@ class StateSpacesModel(nn.Module):
     def step(self, ids: Tensor, state: StateSpacesState) -> tuple[Tensor, StateSpacesState]:
         hidden, state = self._hidden(ids[:, None], torch.ones_like(ids), state, last_only=False)
         return self._logits(hidden[:, 0]), state
+
+    def logits(self, ids: Tensor, lengths: Tensor, state: StateSpacesState) -> Tensor:
+        hidden, _ = self._hidden(ids, lengths, state, last_only=False)
+        return self._logits(hidden)
 
     def _logits(self, hidden: Tensor) -> Tensor:
         # Rows that only pad the vocabulary stand for no token.

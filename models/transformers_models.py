@@ -39,6 +39,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, 
 from transformers.utils import logging
 
 from models.checkpoints import CheckpointError, read_configuration
+from models.drafts import stepped_logits
 from models.memory import tensor_bytes
 
 __all__ = ["TransformersModel", "TransformersState", "load_llama", "load_transformers", "write_transformers"]
@@ -288,7 +289,7 @@ def _combined(layers: Sequence[Any], combine: Callable[[list[Tensor]], Tensor], 
 
 
 class TransformersModel(nn.Module):
-    """A causal language model of the transformers library; a `models.decoding.Decoder`.
+    """A causal language model of the transformers library; a `models.decoders.Decoder`.
 
     Attributes:
         model: The library's model.
@@ -374,7 +375,14 @@ class TransformersModel(nn.Module):
             return self._read_padded(ids[:, None], torch.ones_like(state.read), state)
         return self._read_equal(ids[:, None], state)
 
-    def _read_padded(self, ids: Tensor, real: Tensor, state: TransformersState) -> tuple[Tensor, TransformersState]:
+    def logits(self, ids: Tensor, lengths: Tensor, state: TransformersState) -> Tensor:
+        if not self._pure_attention:
+            return stepped_logits(self, ids, state)
+        return self._read_padded(ids, lengths.cpu(), state, every=True)[0]
+
+    def _read_padded(
+        self, ids: Tensor, real: Tensor, state: TransformersState, *, every: bool = False
+    ) -> tuple[Tensor, TransformersState]:
         """Reads rows of any lengths, padded at the right, with a model of pure attention."""
         time = ids.shape[1]
         cache = self._empty_flush_cache(state) if state.cache is None else cast("_FlushCache", state.cache)
@@ -384,7 +392,7 @@ class TransformersModel(nn.Module):
         reading.slots, reading.padding = after.slots, padding
         # Padding takes the position of the last real token: there may be none beyond it.
         steps = torch.minimum(torch.arange(time), real[:, None] - 1)
-        logits = self._logits(ids, state.read, steps, cache)
+        logits = self._logits(ids, state.read, steps, cache, every=every)
         reading.padding = None
         return logits, after
 
@@ -411,8 +419,11 @@ class TransformersModel(nn.Module):
         ]
         return _FlushCache(layers, reading)
 
-    def _logits(self, ids: Tensor, read: Tensor, steps: Tensor, cache: DynamicCache) -> Tensor:
-        """The logits after the last step, [batch, vocabulary]; steps [batch, time] count from the tokens read."""
+    def _logits(self, ids: Tensor, read: Tensor, steps: Tensor, cache: DynamicCache, *, every: bool = False) -> Tensor:
+        """The logits after the last step, [batch, vocabulary], or after every one, [batch, time, vocabulary].
+
+        Steps [batch, time] count from the tokens read.
+        """
         arguments: dict[str, Any] = {"input_ids": ids, self._cache_argument: cache, "use_cache": True}
         slots = int(read.max())
         # Without a mask the library takes the fast path; before the first token there is nothing to hide.
@@ -421,6 +432,8 @@ class TransformersModel(nn.Module):
             arguments["attention_mask"] = visible.long().to(ids.device)
         if self._takes_positions:
             arguments["position_ids"] = (read[:, None] + steps).to(ids.device)
+        if every:
+            return self.model(**arguments).logits.float()
         last = steps.argmax(1).to(ids.device)
         with self._narrowed(last):
             logits = self.model(**arguments).logits

@@ -69,7 +69,7 @@ class Shape:
 
 
 def made(family: str, configuration: Mapping[str, Any], device: str = "meta") -> nn.Module:
-    """A model of one of the paper's families with random weights, or with none; a `models.decoding.Decoder`.
+    """A model of one of the paper's families with random weights, or with none; a `models.decoders.Decoder`.
 
     Args:
         family: As on a card.

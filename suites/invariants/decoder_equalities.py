@@ -8,11 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models.decoding import Decoder, greedy
+from models.decoders import Decoder
+from models.decoding import greedy
 from suites.invariants.tiny_models import MAMBA2, difference, random_ids
 
 __all__ = [
     "batched_difference",
+    "drafts_difference",
     "forked_difference",
     "greedy_tokens",
     "pieces_difference",
@@ -99,6 +101,23 @@ def steps_difference(made: Any, first: int, time: int, *, vocabulary: int = VOCA
         found.append(logits)
     # Some families' full forwards have rows beyond the vocabulary.
     return difference(torch.stack(found, 1), made(ids)[:, first - 1 :, : logits.shape[-1]])
+
+
+def drafts_difference(
+    made: Any, lengths: Sequence[int], drafts: Sequence[int], *, vocabulary: int = VOCABULARY
+) -> float:
+    """How far the logits of a draft a row, read after prompts of unequal lengths, are from those of full forwards."""
+    batch = len(lengths)
+    ids = random_ids(batch, max(lengths), vocabulary=vocabulary)
+    later = random_ids(batch, max(drafts), seed=1, vocabulary=vocabulary)
+    _, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(batch, max(lengths) + max(drafts)))
+    found = made.logits(later, torch.tensor(drafts), state)
+    worst = 0.0
+    for i, (length, draft) in enumerate(zip(lengths, drafts, strict=True)):
+        whole = torch.cat([ids[i, :length], later[i, :draft]])[None]
+        expected = made(whole)[0, length:, : found.shape[-1]]
+        worst = max(worst, difference(found[i, :draft], expected))
+    return worst
 
 
 def greedy_tokens(

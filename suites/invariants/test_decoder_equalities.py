@@ -15,6 +15,7 @@ from models.loading import FAMILIES, load
 from suites.invariants import test_recurrent_gemma, test_rwkv6, test_transformers_models, tiny_models
 from suites.invariants.decoder_equalities import (
     batched_difference,
+    drafts_difference,
     forked_difference,
     greedy_tokens,
     pieces_difference,
@@ -48,6 +49,7 @@ Check = Callable[..., float]
 CHECKS: dict[str, Check] = {
     "batched = single": lambda made, **of: batched_difference(made, [40, 40, 40], 0, **of),
     "unequal lengths = alone": lambda made, **of: batched_difference(made, [70, 3, 97, 1], 1, **of),
+    "draft = forward": lambda made, **of: drafts_difference(made, [7, 40, 12], [3, 1, 9], **of),
     "forked = plain": lambda made, **of: forked_difference(made, [7, 40, 12], [2, 0, 1, 1], **of),
     "pieces = whole": lambda made, **of: pieces_difference(made, [[30, 1], [5, 66], [1, 20]], **of),
     "step = full forward": lambda made, **of: steps_difference(made, 9, 70, **of),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from generators.oracles import oracle_answer
 from generators.tasks import tasks
 from generators.tokenization import load_tokenizer
 from models.decoding import NonFiniteLogits, batches, greedy
+from models.drafts import stepped_logits
 from models.evaluation import answer
 from models.loading import LoadedModel
 from suites.invariants.runs import REPOSITORY
@@ -68,6 +70,9 @@ class Reciter:
 
     def step(self, ids: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
         return self._read([(token,) for token in ids.tolist()], state)
+
+    def logits(self, ids: Tensor, lengths: Tensor, state: Recitation) -> Tensor:
+        return stepped_logits(self, ids, Recitation(state.rows, 10**6))
 
     def _read(self, new: Sequence[Read], state: Recitation) -> tuple[Tensor, Recitation]:
         rows = [old + more for old, more in zip(state.rows, new, strict=True)]
@@ -302,9 +307,88 @@ def test_stopping_at_the_score_changes_no_score(task, monkeypatch):
 
     model = LoadedModel(None, Wide(chatty), TOKENIZER, source.frame, {})
     score = source.task.score
-    stopped = answer(model, examples, score=score, tokens_to_generate=48, batch_tokens=4096)
+    stopped = answer(
+        model, examples, score=score, expected=source.task.answer, tokens_to_generate=48, batch_tokens=4096
+    )
     monkeypatch.setattr(TOKENIZER, "decodes_steadily", False)
-    whole = answer(model, examples, score=score, tokens_to_generate=48, batch_tokens=4096)
+    whole = answer(model, examples, score=score, expected=source.task.answer, tokens_to_generate=48, batch_tokens=4096)
     assert stopped.scores == whole.scores
     assert {0.0, 1.0} <= set(stopped.scores)
     assert sum(map(len, stopped.predictions)) < sum(map(len, whole.predictions))
+
+
+def likelihood(prompt: Sequence[int], draft: Sequence[int]) -> float:
+    """The log-likelihood of a draft, token by token: the reciter's logits are one for its token, else zero."""
+    total = 0.0
+    for i, token in enumerate(draft):
+        others = math.log(math.e + VOCABULARY - 1)
+        total += (scrambled((*prompt, *draft[:i])) == token) - others
+    return total
+
+
+@given(prompts_of_any_length, st.integers(1, 12), ends, budgets, st.integers(0, 6), st.integers(1, 3), st.data())
+@settings(deadline=None, derandomize=True, max_examples=150)
+def test_drafts_change_no_answer(prompts, tokens, end, budget, wanted, most, data):
+    """Right, half right, wrong or empty drafts leave every answer as it is, and each is weighed as it is."""
+    drafts = []
+    for prompt in prompts:
+        right = alone(prompt, tokens, end)
+        kept = data.draw(st.integers(0, len(right)))
+        drafts.append(right[:kept] + data.draw(st.lists(st.integers(0, VOCABULARY - 1), max_size=4)))
+    weights: dict[int, float] = {}
+    found = greedy(
+        Narrow(scrambled, most=most),
+        prompts,
+        tokens_to_generate=tokens,
+        end_of_sequence=end,
+        batch_tokens=budget,
+        settled=lambda row, ids: wanted in ids,
+        drafts=drafts,
+        weighed=lambda row, log_likelihood: weights.update({row: log_likelihood}),
+    )
+    for prompt, ids in zip(prompts, found, strict=True):
+        whole = alone(prompt, tokens, end)
+        assert ids == (whole[: whole.index(wanted) + 1] if wanted in whole else whole)
+    for row, draft in enumerate(drafts):
+        assert weights[row] == pytest.approx(likelihood(prompts[row], draft[:tokens]), abs=1e-4)
+
+
+def test_an_answer_as_expected_is_not_written_token_by_token():
+    """Where the draft is what greedy decoding writes, no step is taken."""
+
+    class Unstepping(Reciter):
+        def step(self, ids: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
+            raise AssertionError("a step was taken")
+
+        def logits(self, ids: Tensor, lengths: Tensor, state: Recitation) -> Tensor:
+            return torch.stack(
+                [
+                    self._read([tuple(row[: n + 1]) for row in ids.tolist()], Recitation(state.rows, 10**6))[0]
+                    for n in range(ids.shape[1])
+                ],
+                1,
+            )
+
+    prompts = [[1, 2, 3], [4, 5]]
+    answers = [alone(prompt, 6, None) for prompt in prompts]
+    found = greedy(Unstepping(scrambled), prompts, tokens_to_generate=6, end_of_sequence=None, drafts=answers)
+    assert found == answers
+
+
+@pytest.mark.parametrize("place", range(4))
+def test_a_draft_read_with_broken_logits_is_an_error(place):
+    """Logits that are not finite anywhere in a draft are an error that names example and token."""
+
+    def answer(read: Read) -> int | None:
+        return None if read[0] == 2 and len(read) == 2 + place else 3
+
+    with pytest.raises(NonFiniteLogits) as error:
+        greedy(
+            Reciter(answer),
+            [[1, 1], [2, 2]],
+            tokens_to_generate=6,
+            end_of_sequence=None,
+            batch_tokens=100,
+            drafts=[[3, 3, 3]] * 2,
+        )
+    assert (error.value.row, error.value.token) == (1, place)

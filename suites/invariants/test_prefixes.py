@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.decoding import Decoder, greedy
+from models.decoders import Decoder
+from models.decoding import greedy
 from models.prefix_states import PrefixStates
 from models.prefix_tree import Prefix, prefix_tree
 from suites.invariants.test_decoding import Recitation, Reciter, alone, scrambled

@@ -39,8 +39,14 @@ class TrainedFamily:
     publish: Callable[[Path, Any], None]
 
 
-def new_model(family: str, architecture: Mapping[str, Any], seed: int) -> nn.Module:
+def new_model(family: str, architecture: Mapping[str, Any], seed: int, embedding_std: float | None = None) -> nn.Module:
     """A model with weights drawn from a seed.
+
+    Args:
+        family: One of `TRAINED_FAMILIES`.
+        architecture: Its `config.json`.
+        seed: Of all weights.
+        embedding_std: Standard deviation of the token embeddings, where not that of the published kind.
 
     Raises:
         ValueError: Models of the family cannot be trained here, or the architecture is not of the family.
@@ -48,7 +54,12 @@ def new_model(family: str, architecture: Mapping[str, Any], seed: int) -> nn.Mod
     if family not in TRAINED_FAMILIES:
         raise ValueError(f"models of family {family} cannot be trained; there are {', '.join(TRAINED_FAMILIES)}")
     torch.manual_seed(seed)
-    return TRAINED_FAMILIES[family].begin(architecture)
+    model = TRAINED_FAMILIES[family].begin(architecture)
+    if embedding_std is not None:
+        for module in model.modules():
+            if isinstance(module, nn.Embedding):
+                nn.init.normal_(module.weight, std=embedding_std)
+    return model
 
 
 def _begin_state_spaces(architecture: Mapping[str, Any]) -> nn.Module:

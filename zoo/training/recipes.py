@@ -39,6 +39,7 @@ class Recipe:
         clip: Largest norm of the gradient.
         text_weight: Weight of the loss on text outside answers.
         mixture: What the texts are made of.
+        embedding_std: Standard deviation of the embeddings at the start, where not that of the published kind.
         base: The card of the model whose weights this one begins with.
     """
 
@@ -53,6 +54,7 @@ class Recipe:
     text_weight: float
     mixture: Mixture
     architecture: Mapping[str, Any] | None = None
+    embedding_std: float | None = None
     base: str | None = None
 
     def __post_init__(self) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, lru_cache
 from typing import Any, Final
@@ -79,24 +78,13 @@ class TaskTexts:
         try:
             # How long the answer is does not depend on the length, but on which example it is.
             references = source.draft(index).references
-            room = self._tokenizer.count(_answer(task, references)) + 1
+            room = self._tokenizer.count(task.answer(references)) + 1
             example = replace(source, tokens_to_generate=room).example(index)
         except LengthTooSmall:
             return None
         return self._encoded(task, example, context)
 
     def _encoded(self, task: Task, example: Example, context: int) -> TrainingText:
-        answer = encoded(self._tokenizer, [Part(_answer(task, example.references)), Part(self._ends.end)], context)
+        answer = encoded(self._tokenizer, [Part(task.answer(example.references)), Part(self._ends.end)], context)
         ids = (*example.ids, *answer.ids)
         return TrainingText(ids[:context], ((False,) * len(example.ids) + (True,) * len(answer.ids))[:context])
-
-
-def _answer(task: Task, references: Sequence[str]) -> str:
-    """An answer as the task's own demonstrations word it, or as a list where it has none."""
-    if task.name.startswith("vt"):
-        return " ".join(references)
-    if task.name.startswith("cwe"):
-        return "".join(f" {number}. {word}" for number, word in enumerate(references, 1))
-    if task.name.startswith("qa"):
-        return " " + references[0]
-    return " " + ", ".join(references)

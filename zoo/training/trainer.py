@@ -88,7 +88,7 @@ class Trainer:
     def _begun(self) -> Any:
         """The model before the first step."""
         if self.recipe.architecture is not None:
-            return new_model(self.card.family, self.recipe.architecture, self.recipe.seed)
+            return new_model(self.card.family, self.recipe.architecture, self.recipe.seed, self.recipe.embedding_std)
         base = self._zoo.models.get(str(self.recipe.base))
         if base is None or base.family != self.card.family:
             raise ValueError(
