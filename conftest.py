@@ -10,6 +10,7 @@ pytest_plugins = [
     "fixtures.progress",
     "fixtures.cell_results",
     "fixtures.pooled_verdicts",
+    "fixtures.early_warnings",
     "fixtures.accuracy_snapshots",
     "fixtures.history",
     "fixtures.alerts",

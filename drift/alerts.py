@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from drift.changes import Change, change_fields
+from drift.early_warnings import EarlyWarning
 from drift.flips import Flip
 from drift.history import Onset
 from drift.paired import Shift
@@ -97,6 +98,7 @@ class Alert:
         fallen: Those that regressed, the largest fall first.
         pools: Pools that regressed, the surest first.
         improved: Cells and pools that improved.
+        warnings: Pools whose expected answers became more or less likely, the surest first.
         problems: Cases that failed otherwise.
         suspects: What changed, for each model that has fallen.
         rerun: The command that runs just what failed again.
@@ -108,6 +110,7 @@ class Alert:
     fallen: tuple[FallenCell, ...]
     pools: tuple[PooledVerdict, ...]
     improved: tuple[str, ...]
+    warnings: tuple[EarlyWarning, ...]
     problems: tuple[Problem, ...]
     suspects: tuple[Suspects, ...]
     rerun: str
@@ -164,6 +167,7 @@ def as_json(alert: Alert) -> str:
             for each in alert.pools
         ],
         "improved": alert.improved,
+        "early_warnings": [asdict(each) for each in alert.warnings],
         "problems": [asdict(each) for each in alert.problems],
         "suspects": [
             {

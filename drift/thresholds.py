@@ -15,7 +15,7 @@ __all__ = ["DEFAULT", "ThresholdError", "ThresholdTable", "Thresholds", "load_th
 
 DEFAULT = Path(__file__).parent / "thresholds.toml"
 
-_OF_THE_NIGHT = ("pooled_error_rate", "pooled_correction")
+_OF_THE_NIGHT = ("pooled_error_rate", "pooled_correction", "warning_error_rate", "warning_fails")
 
 
 def _between(lowest: float, highest: float, *, lowest_too: bool = False) -> tuple[Callable[[object], bool], str]:
@@ -51,6 +51,9 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "pooled_error_rate": _between(0, 0.5),
     "pooled_correction": (lambda value: value in ("bh", "by"), '"bh" or "by"'),
     "pooled_smallest_effect": _between(0, 100, lowest_too=True),
+    "warning_error_rate": _between(0, 0.5),
+    "warning_smallest_effect": _between(0, 100, lowest_too=True),
+    "warning_fails": (lambda value: isinstance(value, bool), "true or false"),
 }
 
 
@@ -74,6 +77,10 @@ class Thresholds:
         pooled_error_rate: The share of false alarms among the pools that look shifted.
         pooled_correction: Benjamini-Hochberg (bh) or Benjamini-Yekutieli (by).
         pooled_smallest_effect: The smallest change of a pool worth waking someone for, in percentage points.
+        warning_error_rate: As `pooled_error_rate`, of the pools whose log-likelihood is said to drift.
+        warning_smallest_effect: The smallest mean change of an expected answer's log-likelihood worth a
+            warning, in nats.
+        warning_fails: Whether a night fails where expected answers became less likely.
     """
 
     error_rate: float = 0.05
@@ -87,6 +94,9 @@ class Thresholds:
     pooled_error_rate: float = 0.05
     pooled_correction: Literal["bh", "by"] = "by"
     pooled_smallest_effect: float = 0.5
+    warning_error_rate: float = 0.01
+    warning_smallest_effect: float = 0.02
+    warning_fails: bool = False
 
     @property
     def significant(self) -> float:

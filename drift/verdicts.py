@@ -47,6 +47,8 @@ class Verdict:
         before: Accuracy of the snapshot over the compared examples, in percent.
         judgement: What the looks at the cell came to, where it could be compared.
         differences: Score now minus score before of the examples of the first look.
+        likelihood_differences: Of the same examples, the log-likelihood of the expected answer now minus
+            before, in nats; None where either is unknown.
     """
 
     outcome: Outcome
@@ -54,6 +56,7 @@ class Verdict:
     before: float | None = None
     judgement: Judgement | None = None
     differences: tuple[float, ...] | None = None
+    likelihood_differences: tuple[float, ...] | None = None
 
     @property
     def accepted(self) -> bool:
@@ -104,7 +107,16 @@ def compare(result: CellResult, baseline: Baseline | None, thresholds: Threshold
         f"{_flips(differences[:count])} {_looks(judgement, len(baseline.scores), thresholds)}"
         f"{_differences(baseline.environment, result.environment)}"
     ).rstrip()
-    return Verdict(outcome, message, before, judgement, differences[: plan[0].examples])
+    first = plan[0].examples
+    likelihoods = _likelihood_differences(baseline.log_likelihoods[:first], result.log_likelihoods[:first])
+    return Verdict(outcome, message, before, judgement, differences[:first], likelihoods)
+
+
+def _likelihood_differences(before: Sequence[float], now: Sequence[float]) -> tuple[float, ...] | None:
+    if not before or not now:
+        return None
+    # As they are kept, to a thousandth; their difference has no more digits.
+    return tuple(round(b - a, 3) for a, b in zip(before, now, strict=True))
 
 
 def _outcome(judgement: Judgement) -> Outcome:

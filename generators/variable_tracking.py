@@ -91,8 +91,8 @@ class _Chains:
     tokens_to_generate=protocol.VARIABLES_TOKENS_TO_GENERATE,
     score=all_references,
     has_depth=False,
-    # As the demonstration words it; the answer prefix ends with a blank.
-    answer=" ".join,
+    # As the demonstration words it: the answer prefix ends with a blank, and the answer begins with another.
+    answer=lambda references: " " + " ".join(references),
 )
 def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting) -> Draft:
     """The prompt of one example; its haystack is still open in size."""

@@ -56,6 +56,7 @@ QUIET = Alert(
     fallen=(),
     pools=(),
     improved=(),
+    warnings=(),
     problems=(),
     suspects=(),
     rerun="",

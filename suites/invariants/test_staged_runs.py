@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -128,3 +129,26 @@ def test_wrong_thresholds_stop_the_run(zoo):
     (line,) = (done.stdout + done.stderr).strip().splitlines()
     assert line == f"ERROR: --thresholds: {path}: unknown model windw (did you mean window?); there are window"
     assert not (zoo.folder / "wrong").exists()
+
+
+def test_less_likely_answers_warn_and_fail_only_if_asked(zoo: SmallZoo) -> None:
+    """Where expected answers became less likely and no score fell, a run warns; it fails where thresholds say so."""
+    path = zoo.snapshot("window")
+    shutil.copy(zoo.folder / "accepted.json", path)
+    accepted = SnapshotFile(path).read()
+    likelier = {
+        key: replace(each, log_likelihoods=tuple(nats + 0.5 for nats in each.log_likelihoods))
+        for key, each in accepted.items()
+    }
+    SnapshotFile(path).update(likelier)
+    done = zoo.run("--alert-always", results="drifting")
+    assert done.returncode == 0, done.stdout
+    assert "early warnings" in done.stdout
+    assert "window, all cells: expected answers are less likely: -0.500 nats" in done.stdout
+    alert = json.loads((zoo.folder / "drifting" / "alert.json").read_text(encoding="utf-8"))
+    assert alert["early_warnings"][0]["pool"]["model"] == "window"
+    assert not alert["failed"]
+    thresholds = zoo.folder / "strict.toml"
+    thresholds.write_text("warning_fails = true\n", encoding="utf-8")
+    failed = zoo.run(f"--thresholds={thresholds}", results="drifting")
+    assert failed.returncode == 1, failed.stdout
