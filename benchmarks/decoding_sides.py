@@ -193,6 +193,7 @@ def _our_side(zoo: Zoo, model: LoadedModel, request: Request) -> _Side:
                 model,
                 cell,
                 score=task.score,
+                expected=task.answer,
                 tokens_to_generate=zoo.budget(task.name),
                 batch_tokens=zoo.batch_tokens,
             )

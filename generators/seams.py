@@ -86,7 +86,8 @@ def seam_rule(definition: Mapping[str, Any]) -> Seam:
 
 def _marks_everywhere(definition: Mapping[str, Any]) -> bool:
     prepends = any(step["type"] == "Prepend" for step in _steps(definition["normalizer"], "normalizers"))
-    return prepends or (definition["pre_tokenizer"] or {}).get("prepend_scheme") == "always"
+    splitters = _steps(definition["pre_tokenizer"], "pretokenizers")
+    return prepends or any(step.get("prepend_scheme") == "always" for step in splitters)
 
 
 @dataclass(frozen=True)

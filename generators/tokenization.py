@@ -238,13 +238,20 @@ def _without_mark(backend: tokenizers.Tokenizer, definition: dict[str, Any]) -> 
     if any(step.get("type") == "Prepend" for step in steps):
         kept = [step for step in steps if step["type"] != "Prepend"]
         changed["normalizer"] = {"type": "Sequence", "normalizers": kept} if kept else None
-    if "prepend_scheme" in (definition["pre_tokenizer"] or {}):
-        changed["pre_tokenizer"] = {**definition["pre_tokenizer"], "prepend_scheme": "never"}
+    if definition["pre_tokenizer"] is not None:
+        changed["pre_tokenizer"] = _unmarking(definition["pre_tokenizer"])
     if changed == definition:
         return backend
     result = tokenizers.Tokenizer.from_str(json.dumps(changed))
     result.encode_special_tokens = backend.encode_special_tokens
     return result
+
+
+def _unmarking(splitter: dict[str, Any]) -> dict[str, Any]:
+    """A pre-tokenizer, or a sequence of some, that puts no blank before a text."""
+    if "pretokenizers" in splitter:
+        return {**splitter, "pretokenizers": list(map(_unmarking, splitter["pretokenizers"]))}
+    return {**splitter, "prepend_scheme": "never"} if "prepend_scheme" in splitter else splitter
 
 
 def load_tokenizer(path: Path, *, end_of_sequence: str | None = None) -> Tokenizer:

@@ -37,6 +37,7 @@ def _measured(source: ExampleSource, samples: int, window: int | None = None) ->
         model,
         source.examples(samples),
         score=source.task.score,
+        expected=source.task.answer,
         tokens_to_generate=source.tokens_to_generate,
         batch_tokens=65536,
     )

@@ -194,3 +194,14 @@ def test_a_token_the_vocabulary_lacks_is_named():
     """A special token that the vocabulary does not have is refused by its name."""
     with pytest.raises(TokenizerError, match="'</nowhere>'"):
         load_tokenizer(POCKET, end_of_sequence="</nowhere>")
+
+
+def test_a_mark_within_a_sequence_of_splitters_is_for_beginnings_alone(tmp_path):
+    """A continued text gets no blank in front, also where what puts one there is a part of a sequence."""
+    vocabulary = {"?": 0, "▁": 1, "a": 2, "▁a": 3}
+    backend = tokenizers.Tokenizer(tokenizers.models.BPE(vocabulary, [("▁", "a")], unk_token="?"))
+    splitters = tokenizers.pre_tokenizers
+    backend.pre_tokenizer = splitters.Sequence([splitters.Digits(), splitters.Metaspace("▁", "first")])
+    loaded = load_tokenizer(_saved(backend, tmp_path))
+    assert loaded.encode("a").ids == (3,)
+    assert loaded.continued("a").ids == (2,)
