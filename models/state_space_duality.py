@@ -1,4 +1,4 @@
-"""The state-space duality (SSD) operator of Mamba2: a recurrence, computed in three ways and by kernels.
+"""The state-space duality (SSD) operator of Mamba2: a recurrence, computed in several ways and by kernels.
 
 For each head, with state S of shape [head dimension, state size]:
 
@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from models import kernels
 
-__all__ = ["ssd", "ssd_chunked", "ssd_recurrent", "ssd_step"]
+__all__ = ["ssd", "ssd_chunked", "ssd_last", "ssd_recurrent", "ssd_step"]
 
 # Tokens a chunk of mamba-ssm's kernel: its own models' choice, which its variants are made for.
 _KERNEL_CHUNK: Final = 256
@@ -29,13 +29,18 @@ def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -
     """Any number of tokens, in the way that is fastest where they are.
 
     Args:
-        x, b, c: Of any one dtype.
+        x, b: Of any one dtype.
+        c: Of that dtype; of one token, where the output of the last one alone is wanted.
         dt, a, state: float32. The state is spent: its memory may hold the one after.
 
     Returns:
-        y, shaped like x, in x's dtype or float32, and the state after the last token.
+        y, shaped like x or [batch, 1, heads, head dimension], in x's dtype or float32, and the state after the
+        last token.
     """
     one = x.shape[1] == 1
+    if c.shape[1] < x.shape[1]:
+        y, state = ssd_last(x.float(), dt, a, b.float(), c[:, 0].float(), state)
+        return y[:, None], state
     kernel = kernels.fitting(kernels.STATE_UPDATE if one else kernels.CHUNK_SCAN, x, dt, a, b, c, state)
     if kernel is not None and one:
         # It wants every argument for each element of a head; views of one number take its short way.
@@ -51,6 +56,27 @@ def ssd(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -
         y, state = ssd_step(x[:, 0], dt[:, 0], a, b[:, 0], c[:, 0], state)
         return y[:, None], state
     return ssd_chunked(x, dt, a, b, c, state)
+
+
+def ssd_last(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
+    """The output of the last token alone, and the state after it: each token is weighed by its decay up to there.
+
+    Args:
+        x, dt, a, b, state: As in the module's docstring.
+        c: Of the last token, [batch, groups, state size].
+
+    Returns:
+        y [batch, heads, head dimension] and the state after the last token.
+    """
+    batch, _, heads, width = x.shape
+    groups, size = b.shape[2:]
+    # Added up from the end, so that what matters most is rounded least.
+    log_decay = (dt * a).flip(1).cumsum(1).flip(1)
+    to_end = torch.exp(functional.pad(log_decay[:, 1:], (0, 0, 0, 1)))
+    weighted = (x * (dt * to_end)[..., None]).unflatten(2, (groups, -1)).flatten(3).transpose(1, 2)
+    added = (weighted.mT @ b.transpose(1, 2)).view(batch, heads, width, size)
+    state = torch.addcmul(added, torch.exp(log_decay[:, 0])[..., None, None], state)
+    return (state * c.repeat_interleave(heads // groups, 1)[..., None, :]).sum(-1), state
 
 
 def ssd_step(x: Tensor, dt: Tensor, a: Tensor, b: Tensor, c: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:

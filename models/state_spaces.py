@@ -109,8 +109,9 @@ class Mamba2(nn.Module):
             # Padding leaves the state as it is, whatever it is itself.
             real = torch.arange(time, device=u.device) < span.lengths[:, None]
             dt = dt * real[..., None]
-        y, ssm = ssd(x, dt, -torch.exp(self.A_log.float()), b, cc, state.ssm)
-        y, x, gate, mlp_gate, mlp = map(span.wanted, (y, x, gate, mlp_gate, mlp))
+        # Padding being without effect, the state after all tokens is the one that the last real token reads.
+        y, ssm = ssd(x, dt, -torch.exp(self.A_log.float()), b, span.wanted(cc), state.ssm)
+        x, gate, mlp_gate, mlp = map(span.wanted, (x, gate, mlp_gate, mlp))
         skip = self.D.float()
         y = y + x * (skip.view(self.heads, c.headdim) if c.D_has_hdim else skip[:, None])
         y = y.flatten(-2).to(u.dtype)

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.state_space_duality import ssd_chunked, ssd_recurrent
+from models.state_space_duality import ssd_chunked, ssd_last, ssd_recurrent
 from suites.invariants.tiny_models import difference
 
 # In float64, where two right ways differ by rounding alone.
@@ -75,6 +75,17 @@ def test_chunked_equals_recurrent(problem, chunk):
     assert difference(state, expected_state) < ROUNDING
 
 
+@given(problems)
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_the_last_output_equals_recurrent(problem):
+    """For any shape and state before it, the form that gives the last output alone gives the recurrence's."""
+    x, dt, a, b, c, state = problem.arguments()
+    y, after = ssd_last(x, dt, a, b, c[:, -1], state)
+    expected_y, expected_state = ssd_recurrent(x, dt, a, b, c, state)
+    assert difference(y, expected_y[:, -1]) < ROUNDING
+    assert difference(after, expected_state) < ROUNDING
+
+
 @given(problems, chunks, st.integers(1, 39))
 @settings(deadline=None, derandomize=True, max_examples=50)
 def test_state_carries_over_a_cut(problem, chunk, cut):
@@ -118,7 +129,7 @@ def test_padding_with_zero_dt_leaves_no_trace(problem, chunk, lengths):
 
 
 def test_long_sequences_in_single_precision():
-    """Over 4,096 tokens in float32 the two forms stay within a ten-thousandth of each other."""
+    """Over 4,096 tokens in float32 the forms stay within a ten-thousandth of each other."""
     problem = Problem(time=4096, width=8, size=16)
     x, dt, a, b, c, state = problem.arguments(torch.float32)
     # Slow decay, as trained models have it: the state sums over hundreds of tokens.
@@ -127,3 +138,6 @@ def test_long_sequences_in_single_precision():
     expected_y, expected_state = ssd_recurrent(x, dt, a, b, c, state)
     assert difference(y, expected_y) < 1e-4
     assert difference(after, expected_state) < 1e-4
+    last_y, last_state = ssd_last(x, dt, a, b, c[:, -1], state)
+    assert difference(last_y, expected_y[:, -1]) < 1e-4
+    assert difference(last_state, expected_state) < 1e-4
