@@ -4,11 +4,15 @@ PYTHON ?= python3
 PYTEST = $(VENV)/bin/python -m pytest
 INSTALLED = $(VENV)/.installed
 
-.PHONY: niah test gpu-check lint clean
+.PHONY: niah pocket test gpu-check lint clean
 
-# The main job: the needle cells of the zoo against their accepted snapshots.
+# The main job: the needle cells of the zoo against their accepted snapshots; a worker an accelerator, or a core.
 niah: $(INSTALLED)
-	$(PYTEST) -m gpu -k niah $(ARGS)
+	$(PYTEST) -m gpu -k niah -n auto $(ARGS)
+
+# Every cell of the pocket zoo.
+pocket: $(INSTALLED)
+	$(PYTEST) -m gpu -n auto --zoo pocket $(ARGS)
 
 # Everything that runs no zoo model.
 test: $(INSTALLED)

@@ -125,7 +125,7 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
-    from zoo.training.curve import draw_curve
+    from zoo.training.curve import CURVE, draw_curve
     from zoo.training.families import TRAINED_FAMILIES
     from zoo.training.records import write_record
     from zoo.training.tokenizer import make_tokenizer
@@ -139,10 +139,10 @@ def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
     if trainer.step:
         console.print(f"{name}: going on at step {trainer.step} of {recipe.steps}, from {trainer.folder}")
     _show(trainer, console)
-    draw_curve(trainer.log_file, trainer.folder / "curve.png")
     out = given.out or zoo.folder / str(card.path)
     TRAINED_FAMILIES[card.family].publish(out, trainer.model)
     write_record(out, trainer.record)
+    draw_curve(trainer.log_file, out / CURVE)
     console.print(f"{name}: checkpoint {out}")
     for task in _CHECKED:
         scores = {length: trainer.evaluate(task, length, given.samples, zoo.budget(task)) for length in (512, 1024)}

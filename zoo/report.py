@@ -11,6 +11,8 @@ from typing import Any, Final
 from drift.markdown import task_by_length
 from drift.snapshots import Baseline, SnapshotFile
 from zoo.cards import Card, Cell, Zoo
+from zoo.observations import kept_by_kind, kind_of, observed, undecided
+from zoo.training.curve import CURVE
 from zoo.training.records import TrainingRecord, read_record
 
 __all__ = ["draw_pictures", "page"]
@@ -28,6 +30,7 @@ class _Model:
         parameters: How many there are.
         record: Of its training.
         baselines: Its accepted accuracies, by the cell's key.
+        curve: The picture of its training, relative to the zoo; none where its run left none.
     """
 
     card: Card
@@ -35,6 +38,7 @@ class _Model:
     parameters: int
     record: TrainingRecord
     baselines: Mapping[str, Baseline]
+    curve: str | None
 
     @property
     def tasks(self) -> str:
@@ -55,6 +59,8 @@ def page(zoo: Zoo, snapshots: Path) -> str:
     import jinja2
 
     models = list(_models(zoo, snapshots))
+    observations = [observed(zoo, each.card, kind_of(each.card, each.configuration), each.baselines) for each in models]
+    trained = min(each.trained for each in observations)
     loader = jinja2.FileSystemLoader(Path(__file__).with_name("templates"))
     environment = jinja2.Environment(
         loader=loader,
@@ -70,6 +76,12 @@ def page(zoo: Zoo, snapshots: Path) -> str:
         by_length=_table(models, "length", zoo.sweeps["ruler"].lengths, _needles_at(zoo)),
         by_depth=_table(models, "depth", zoo.sweeps["niah_position"].depths, _depth_of(zoo)),
         by_format=_table(models, "format", zoo.sweeps["niah_format"].tasks, _format_of(zoo)),
+        observations=observations,
+        trained=trained,
+        four_times=4 * trained,
+        longest=max(zoo.sweeps["ruler"].lengths),
+        kept=kept_by_kind(observations, 4 * trained),
+        undecided=undecided([each.baselines for each in models]),
     )
 
 
@@ -85,6 +97,7 @@ def _models(zoo: Zoo, snapshots: Path) -> Iterator[_Model]:
             sum(tensors.values()),
             read_record(directory),
             SnapshotFile(snapshots / f"{card.name}.json").read(),
+            f"{card.path}/{CURVE}" if (directory / CURVE).is_file() else None,
         )
 
 

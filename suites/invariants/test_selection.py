@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from fixtures import devices
 from fixtures.devices import chosen_device, device_of_worker
 from fixtures.scheduling import scope_of
 from suites.invariants.runs import FULL_CASES, REPOSITORY, environment, run, write_full_zoo
@@ -119,6 +121,22 @@ def test_workers_share_the_visible_devices_evenly():
     assert [device_of_worker(i, "cuda:0", ["3", "5"]) for i in range(4)] == ["3", "5", "3", "5"]
     assert device_of_worker(0, "cuda:1", ["3", "5"]) == "5"
     assert device_of_worker(1, "cpu", []) is None
+
+
+@pytest.mark.parametrize(
+    ("visible", "device", "marks", "workers"),
+    [
+        (["3", "5"], "auto", "gpu", 2),
+        (["3", "5"], "cpu", "gpu", None),
+        (["3", "5"], "auto", "not gpu", None),
+        ([], "auto", "gpu", None),
+    ],
+)
+def test_as_many_workers_as_accelerators(monkeypatch, visible, device, marks, workers):
+    """`-n auto` starts a worker an accelerator where models run on these, and leaves all else to xdist."""
+    monkeypatch.setattr(devices, "accelerators", lambda: visible)
+    config = SimpleNamespace(option=SimpleNamespace(device=device, markexpr=marks))
+    assert devices.pytest_xdist_auto_num_workers(config) == workers
 
 
 def test_cells_of_a_model_stay_on_one_worker():

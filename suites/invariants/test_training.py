@@ -230,7 +230,7 @@ def test_the_command_publishes_a_checkpoint(tmp_path, capsys):
     options = ["--recipe", str(short), "--run", str(tmp_path / "runs"), "--out", str(out), "--samples", "2"]
     assert main(["train", "m2a", *options]) == 0
     load(dataclasses.replace(ZOO.models["m2a"], path=str(out)), ZOO.folder, "cpu", EmbeddedCorpora())
-    assert (tmp_path / "runs" / "m2a" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
     assert main(["train", "m2b"]) == 2
     assert "unknown model m2b (did you mean m2a?)" in capsys.readouterr().err
 

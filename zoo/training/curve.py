@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
-__all__ = ["draw_curve"]
+__all__ = ["CURVE", "draw_curve"]
+
+# The file beside a finished checkpoint.
+CURVE: Final = "training.png"
 
 
 def draw_curve(log: Path, picture: Path) -> None:
@@ -28,4 +32,4 @@ def draw_curve(log: Path, picture: Path) -> None:
     accuracies.plot(steps, [line["accuracy"] for line in lines], color="tab:orange")
     accuracies.set(ylim=(0, 100))
     accuracies.set_ylabel("answer tokens predicted (%)", color="tab:orange")
-    figure.savefig(picture, dpi=100)
+    figure.savefig(picture, dpi=80)
