@@ -1,0 +1,119 @@
+"""What the paper saw of its models, computed for a zoo from its accepted accuracies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any, Final
+
+from drift.snapshots import Baseline
+from zoo.cards import Card, Cell, Zoo
+
+__all__ = ["ATTENTION", "HYBRID", "RECURRENT", "Observation", "kept_by_kind", "kind_of", "observed", "undecided"]
+
+ATTENTION: Final = "attention"
+RECURRENT: Final = "recurrent"
+HYBRID: Final = "hybrid"
+
+# Between these accuracies, in percent, a cell can still move both ways.
+_FLOOR: Final = 5.0
+_CEILING: Final = 95.0
+
+
+@dataclass(frozen=True)
+class Observation:
+    """One model's accuracies in percent, as far as the paper's observations are about them.
+
+    Attributes:
+        model: Its name.
+        kind: `ATTENTION`, `RECURRENT` or `HYBRID`.
+        by_length: Of one needle, the mean over RULER's three single tasks, by length in tokens.
+        trained: The length it was trained at, in tokens.
+        ends: Of a needle at depths 0 and 100%, the mean over formats and the lengths beyond the trained one.
+        middle: The same at the depths between.
+        by_format: The mean over the cells of the format sweep, by format.
+    """
+
+    model: str
+    kind: str
+    by_length: Mapping[int, float]
+    trained: int
+    ends: float
+    middle: float
+    by_format: Mapping[str, float]
+
+    @property
+    def falls(self) -> bool:
+        """Whether accuracy at the largest length is below that at the trained one."""
+        return self.by_length[max(self.by_length)] < self.by_length[self.trained]
+
+    def kept(self, length: int) -> float:
+        """What is left at a length of the accuracy at the trained one, in percent."""
+        return 100 * self.by_length[length] / max(self.by_length[self.trained], 1e-9)
+
+    @property
+    def middle_is_worse(self) -> bool:
+        return self.middle < self.ends
+
+    @property
+    def format_spread(self) -> float:
+        """Points between the best format and the worst."""
+        return max(self.by_format.values()) - min(self.by_format.values())
+
+
+def kind_of(card: Card, configuration: Mapping[str, Any]) -> str:
+    """What a model remembers by: keys of every token, a state of fixed size, or both.
+
+    Args:
+        card: Its card.
+        configuration: Its checkpoint's `config.json`.
+    """
+    if card.family == "state-spaces":
+        attending = len(configuration["attn_layer_idx"])
+        return RECURRENT if not attending else ATTENTION if attending == configuration["n_layer"] else HYBRID
+    return {"rwkv6": RECURRENT, "recurrent-gemma": HYBRID}.get(card.family, ATTENTION)
+
+
+def observed(zoo: Zoo, card: Card, kind: str, baselines: Mapping[str, Baseline]) -> Observation:
+    """One model's figures.
+
+    Args:
+        zoo: The zoo, with the sweeps `ruler`, `niah_position` and `niah_format`.
+        card: The model; it has a trained length.
+        kind: As `kind_of` says.
+        baselines: Its accepted accuracies, by the cell's key.
+    """
+    single = [task for task in zoo.sweeps["ruler"].tasks if task.startswith("niah_single")]
+    position, forms = zoo.sweeps["niah_position"], zoo.sweeps["niah_format"]
+    trained = card.trained_length or 0
+    beyond = [length for length in position.lengths if length > trained]
+    ends = [depth for depth in position.depths if depth in (0, 100)]
+    middle = [depth for depth in position.depths if depth not in ends]
+
+    def mean(tasks: Sequence[str], lengths: Sequence[int], depths: Sequence[int | None]) -> float:
+        keys = [Cell("", task, length, depth).key for task in tasks for length in lengths for depth in depths]
+        return fmean(baselines[key].accuracy for key in keys)
+
+    return Observation(
+        model=card.name,
+        kind=kind,
+        by_length={length: mean(single, [length], [None]) for length in zoo.sweeps["ruler"].lengths},
+        trained=trained,
+        ends=mean(position.tasks, beyond, ends),
+        middle=mean(position.tasks, beyond, middle),
+        by_format={task: mean([task], forms.lengths, forms.depths) for task in forms.tasks},
+    )
+
+
+def kept_by_kind(observations: Sequence[Observation], length: int) -> dict[str, float]:
+    """For each kind of model, the mean of what its models keep at a length, in percent."""
+    kinds = (ATTENTION, RECURRENT, HYBRID)
+    by_kind = {kind: [each.kept(length) for each in observations if each.kind == kind] for kind in kinds}
+    return {kind: fmean(kept) for kind, kept in by_kind.items() if kept}
+
+
+def undecided(models: Sequence[Mapping[str, Baseline]]) -> tuple[int, int]:
+    """How many cells lie strictly between 5 and 95%, and of how many."""
+    accuracies = [baseline.accuracy for baselines in models for baseline in baselines.values()]
+    return sum(_FLOOR < accuracy < _CEILING for accuracy in accuracies), len(accuracies)
