@@ -163,7 +163,7 @@ def _show(trainer: Trainer, console: Console) -> None:
         task = bar.add_task("", total=trainer.recipe.steps, completed=trainer.step, now="")
         for progress in trainer.run():
             now = (
-                f"context {trainer.recipe.context(progress.step - 1)}, loss {progress.loss:.3f}, "
+                f"context {trainer.recipe.stage(progress.step - 1).context}, loss {progress.loss:.3f}, "
                 f"answer tokens right {progress.accuracy:.1f}%, {progress.tokens_per_second:,.0f} tokens/s, "
                 f"{progress.seconds_left / 60:.1f} min left"
             )

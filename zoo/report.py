@@ -15,7 +15,7 @@ from zoo.observations import kept_by_kind, kind_of, observed, undecided
 from zoo.training.curve import CURVE
 from zoo.training.records import TrainingRecord, read_record
 
-__all__ = ["draw_pictures", "page"]
+__all__ = ["draw_pictures", "needles_by_length", "page"]
 
 _TEMPLATE: Final = "pocket_zoo.md.jinja"
 
@@ -73,7 +73,7 @@ def page(zoo: Zoo, snapshots: Path) -> str:
         models=models,
         left_out=zoo.left_out(),
         samples=zoo.samples,
-        by_length=_table(models, "length", zoo.sweeps["ruler"].lengths, _needles_at(zoo)),
+        by_length=_by_length(zoo, models),
         by_depth=_table(models, "depth", zoo.sweeps["niah_position"].depths, _depth_of(zoo)),
         by_format=_table(models, "format", zoo.sweeps["niah_format"].tasks, _format_of(zoo)),
         observations=observations,
@@ -83,6 +83,15 @@ def page(zoo: Zoo, snapshots: Path) -> str:
         kept=kept_by_kind(observations, 4 * trained),
         undecided=undecided([each.baselines for each in models]),
     )
+
+
+def needles_by_length(zoo: Zoo, snapshots: Path) -> str:
+    """The page's first table alone: one needle, a row a model, a column a length; as `page` in all else."""
+    return _by_length(zoo, list(_models(zoo, snapshots)))
+
+
+def _by_length(zoo: Zoo, models: Sequence[_Model]) -> str:
+    return _table(models, "length", zoo.sweeps["ruler"].lengths, _needles_at(zoo))
 
 
 def _models(zoo: Zoo, snapshots: Path) -> Iterator[_Model]:

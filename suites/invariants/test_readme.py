@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import pytest
 
-from drift.markdown import length_by_depth, task_by_length
+from drift.markdown import length_by_depth
 from drift.paired import sign_flip_p_value
 from drift.snapshots import SnapshotFile
 from suites.invariants.runs import REPOSITORY
 from zoo.cards import load_zoo
-from zoo.report import page
+from zoo.report import needles_by_length, page
 
-BASELINES = SnapshotFile(REPOSITORY / "snapshots" / "pocket" / "m2a.json").read()
+ZOO = load_zoo("pocket")
+SNAPSHOTS = REPOSITORY / "snapshots" / "pocket"
+BASELINES = SnapshotFile(SNAPSHOTS / "m2a.json").read()
 
 
-@pytest.mark.parametrize("table", [task_by_length(BASELINES), length_by_depth(BASELINES, "essay-word-number")])
+@pytest.mark.parametrize(
+    "table", [needles_by_length(ZOO, SNAPSHOTS), length_by_depth(BASELINES, "essay-word-number")], ids=["models", "m2a"]
+)
 def test_the_tables_are_the_accepted_accuracies(table):
-    """Each table of the README is the one its snapshot makes."""
+    """Each table of the README is the one its snapshots make."""
     assert table in (REPOSITORY / "README.md").read_text(encoding="utf-8"), f"the README should hold\n\n{table}"
 
 
 def test_the_pocket_zoo_has_its_page():
     """The zoo's page is the one that its checkpoints and snapshots make, with a picture of every model."""
-    zoo = load_zoo("pocket")
     shown = (REPOSITORY / "zoo" / "README.md").read_text(encoding="utf-8")
-    assert shown == page(zoo, REPOSITORY / "snapshots" / "pocket"), "write it anew: python -m zoo report"
-    for name in zoo.models:
+    assert shown == page(ZOO, SNAPSHOTS), "write it anew: python -m zoo report"
+    for name in ZOO.models:
         assert f"(pictures/{name}.png)" in shown
         assert (REPOSITORY / "zoo" / "pictures" / f"{name}.png").is_file()
 

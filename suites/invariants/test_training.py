@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from itertools import pairwise
 
 import pytest
 import torch
@@ -137,6 +138,36 @@ def test_every_task_is_in_the_mixture():
         texts = load_recipe(name).mixture.texts
         assert {task for task in RULER if not task.startswith("niah")} | {"needles"} == set(texts)
         assert all(weight > 0 for weight in texts.values())
+
+
+def test_a_stage_with_a_rate_begins_the_schedule_anew():
+    """Each course warms up to its peak and falls to a tenth of it; what follows a restart changes nothing before it."""
+    stages = (Stage(128, 30), Stage(256, 70))
+    plain = dataclasses.replace(RECIPE, stages=stages, warmup=10, learning_rate=1.0)
+    restarted = dataclasses.replace(plain, stages=(*stages, Stage(512, 50, learning_rate=0.5), Stage(512, 50)))
+    rates = [restarted.rate(step) for step in range(200)]
+    assert rates[:100] == [plain.rate(step) for step in range(100)]
+    assert rates[9] == max(rates) == 1.0
+    assert rates[109] == max(rates[100:]) == 0.5
+    assert rates[100] == pytest.approx(0.05)
+    assert rates[99] == pytest.approx(0.1, rel=0.01)
+    assert rates[199] == pytest.approx(0.05, rel=0.01)
+    assert all(a > b for begin, end in ((10, 99), (110, 199)) for a, b in pairwise(rates[begin:end]))
+    assert [restarted.stage(step).context for step in (0, 29, 30, 99, 100, 199)] == [128, 128, 256, 256, 512, 512]
+
+
+def test_a_stage_can_draw_other_texts(tmp_path):
+    """A stage with weights of its own for the kinds of texts draws by them, and only within it."""
+    stages = (Stage(256, 1), Stage(256, 1, texts={"fwe": 1.0}), Stage(256, 1))
+    recipe = dataclasses.replace(RECIPE, stages=stages, tokens_per_step=2048)
+    recipe = dataclasses.replace(recipe, mixture=dataclasses.replace(recipe.mixture, texts={"needles": 1.0}))
+    trainer = Trainer(recipe, ZOO, "m2a", tmp_path)
+    asked = []
+    for step in range(3):
+        trainer.step = step
+        ids, _ = trainer._batch()
+        asked.append(["coded" in trainer.tokenizer.decode(row[row >= 0].tolist()) for row in ids])
+    assert asked == [[False] * 8, [True] * 8, [False] * 8]
 
 
 def test_a_text_depends_on_its_draw_alone():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +18,19 @@ _FOLDER = Path(__file__).with_name("recipes")
 
 @dataclass(frozen=True)
 class Stage:
-    """A stretch of training at one context length, in tokens."""
+    """A stretch of training.
+
+    Attributes:
+        context: Its context length, in tokens.
+        steps: How many.
+        learning_rate: Where the schedule begins anew with this stage (a warm restart), its new peak.
+        texts: How often each kind of text is drawn, where not as the recipe's mixture says.
+    """
 
     context: int
     steps: int
+    learning_rate: float | None = None
+    texts: Mapping[str, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,8 @@ class Recipe:
         architecture: The `config.json` to be published; none where the weights of another model are tuned.
         stages: The curriculum.
         tokens_per_step: Tokens in a batch.
-        learning_rate: At its peak.
-        warmup: Steps of linear warm-up; a cosine to a tenth of the peak follows.
+        learning_rate: At its peak, for all stages up to the first with a rate of its own.
+        warmup: Steps of linear warm-up; a cosine to a tenth of the peak follows, up to the end or the next restart.
         weight_decay: On matrices alone.
         betas: AdamW's.
         clip: Largest norm of the gradient.
@@ -65,13 +75,32 @@ class Recipe:
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def context(self, step: int) -> int:
-        """The context length at a step, in tokens."""
+    def stage(self, step: int) -> Stage:
+        """The stage of a step."""
         for stage in self.stages:
             if step < stage.steps:
-                return stage.context
+                return stage
             step -= stage.steps
-        return self.stages[-1].context
+        return self.stages[-1]
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step: a warm-up, then a cosine, both anew with each restart."""
+        begin, end, peak = self._course(step)
+        if step - begin < self.warmup:
+            return peak * (step - begin + 1) / self.warmup
+        share = (step - begin - self.warmup) / max(end - begin - self.warmup, 1)
+        return peak * (0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
+
+    def _course(self, step: int) -> tuple[int, int, float]:
+        """The first step and the end of the course that a step is in, and its peak."""
+        begin, end, peak = 0, 0, self.learning_rate
+        for stage in self.stages:
+            if stage.learning_rate is not None:
+                if step < end:
+                    break
+                begin, peak = end, stage.learning_rate
+            end += stage.steps
+        return begin, end, peak
 
 
 def recipe_names() -> list[str]:

@@ -173,7 +173,7 @@ class Trainer:
 
     def _train_step(self) -> tuple[float, float]:
         for group in self._optimizer.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self.recipe.rate(self.step)
         ids, answers = self._batch()
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(ids[:, :-1].clamp(min=0))
@@ -193,21 +193,15 @@ class Trainer:
         right = ((logits.argmax(-1) == targets) & answers).sum() / answer_tokens
         return on_answers.item(), right.item()
 
-    def _learning_rate(self) -> float:
-        recipe = self.recipe
-        if self.step < recipe.warmup:
-            return recipe.learning_rate * (self.step + 1) / recipe.warmup
-        share = (self.step - recipe.warmup) / max(recipe.steps - recipe.warmup, 1)
-        return recipe.learning_rate * (0.1 + 0.9 * (1 + math.cos(math.pi * share)) / 2)
-
     def _batch(self) -> tuple[Tensor, Tensor]:
-        context = self.recipe.context(self.step)
+        stage = self.recipe.stage(self.step)
+        context = stage.context
         rows = self.recipe.tokens_per_step // context
         ids = torch.full((rows, context + 1), _PADDING)
         answers = torch.zeros(rows, context + 1, dtype=torch.bool)
         for row in range(rows):
             draw = Draw(TRAINING, "texts", self.recipe.seed, self.step, row)
-            text = self._texts.text(draw, self.step // _STEPS_A_ROUND, context + 1)
+            text = self._texts.text(draw, self.step // _STEPS_A_ROUND, context + 1, stage.texts)
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             answers[row, : len(text.ids)] = torch.tensor(text.answer)
         return ids.to(self.device), answers.to(self.device)
