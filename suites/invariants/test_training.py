@@ -157,8 +157,8 @@ def test_a_stage_with_a_rate_begins_the_schedule_anew():
 
 
 def test_a_stage_can_draw_other_texts(tmp_path):
-    """A stage with weights of its own for the kinds of texts draws by them, and only within it."""
-    stages = (Stage(256, 1), Stage(256, 1, texts={"fwe": 1.0}), Stage(256, 1))
+    """A stage that changes the mixture draws by its own, and no other stage does."""
+    stages = (Stage(256, 1), Stage(256, 1, mixture={"texts": {"fwe": 1.0}}), Stage(256, 1))
     recipe = dataclasses.replace(RECIPE, stages=stages, tokens_per_step=2048)
     recipe = dataclasses.replace(recipe, mixture=dataclasses.replace(recipe.mixture, texts={"needles": 1.0}))
     trainer = Trainer(recipe, ZOO, "m2a", tmp_path)
@@ -266,9 +266,27 @@ def test_the_command_publishes_a_checkpoint(tmp_path, capsys):
     assert "unknown model m2b (did you mean m2a?)" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("text", ["seed = ", "seed = 1", 'mixture = "all"', 'base = "m2a"\nseed = 1'])
+def test_chains_can_be_of_any_length():
+    """Where the mixture says so, texts about variables have chains of each number of hops up to the task's."""
+    mixture = dataclasses.replace(RECIPE.mixture, any_hops=True)
+    card = ZOO.models["m2a"]
+    tokenizer, frame = prompting(card, ZOO.folder)
+    texts = TaskTexts(mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
+    drawn = (texts.text("vt", Draw(TRAINING, "test", index), 0, 513) for index in range(40))
+    counts = {len(_answers(text, tokenizer)[0].split()) for text in drawn if text is not None}
+    assert counts == {2, 3, 4, 5}
+
+
+UNKNOWN_IN_STAGE = (
+    (REPOSITORY / "zoo" / "training" / "recipes" / "m2a.toml")
+    .read_text(encoding="utf-8")
+    .replace("[[stages]]", "[[stages]]\nmixture = { any_hop = true }", 1)
+)
+
+
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1", 'mixture = "all"', 'base = "m2a"\nseed = 1', UNKNOWN_IN_STAGE])
 def test_a_damaged_recipe_is_named(tmp_path, capsys, text):
-    """A recipe that is not TOML, or lacks fields, is refused by its file's name."""
+    """A recipe that is not TOML, or lacks or does not know fields, is refused by its file's name."""
     path = tmp_path / "damaged.toml"
     path.write_text(text, encoding="utf-8")
     assert main(["train", "m2a", "--recipe", str(path)]) == 2

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from generators.corpora.essays import Corpus
 from generators.draws import Draw
 from generators.tokenization import Tokenizer
@@ -22,17 +20,8 @@ class MixedTexts:
         self._needles = NeedleTexts(mixture, tokenizer, ends, essays)
         self._tasks = TaskTexts(mixture, tokenizer, ends, essays)
 
-    def text(
-        self, draw: Draw, round_number: int, context: int, kinds: Mapping[str, float] | None = None
-    ) -> TrainingText:
-        """One text; where the drawn task does not fit the context, one about needles.
-
-        Args:
-            draw: What decides all of it.
-            round_number: Of the questions that texts may ask.
-            context: Its most tokens.
-            kinds: How often each kind is drawn; the mixture's weights unless given.
-        """
-        kind = weighted(draw, kinds or self._mixture.texts)
+    def text(self, draw: Draw, round_number: int, context: int) -> TrainingText:
+        """One text; where the drawn task does not fit the context, one about needles."""
+        kind = weighted(draw, self._mixture.texts)
         text = None if kind == NEEDLES else self._tasks.text(kind, draw.stream(kind), round_number, context)
         return self._needles.text(draw, context) if text is None else text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,13 @@ class Stage:
         context: Its context length, in tokens.
         steps: How many.
         learning_rate: Where the schedule begins anew with this stage (a warm restart), its new peak.
-        texts: How often each kind of text is drawn, where not as the recipe's mixture says.
+        mixture: Fields of the recipe's mixture that are others in this stage.
     """
 
     context: int
     steps: int
     learning_rate: float | None = None
-    texts: Mapping[str, float] | None = None
+    mixture: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,10 @@ class Recipe:
             step -= stage.steps
         return self.stages[-1]
 
+    def mixture_at(self, step: int) -> Mixture:
+        """What the texts of a step are made of."""
+        return replace(self.mixture, **self.stage(step).mixture)
+
     def rate(self, step: int) -> float:
         """The learning rate of a step: a warm-up, then a cosine, both anew with each restart."""
         begin, end, peak = self._course(step)
@@ -122,6 +126,9 @@ def load_recipe(path_or_name: str) -> Recipe:
         given["stages"] = tuple(Stage(**stage) for stage in given["stages"])
         given["mixture"] = Mixture(**given["mixture"])
         given["betas"] = tuple(given["betas"])
-        return Recipe(**given)
+        recipe = Recipe(**given)
+        for stage in recipe.stages:
+            replace(recipe.mixture, **stage.mixture)
+        return recipe
     except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
         raise ValueError(f"{path}: {error}") from error

@@ -63,6 +63,9 @@ class TaskTexts:
         changes: dict[str, Any] = {**self._mixture.parameters.get(name, {})}
         if hasattr(tasks()[name].parameters, "demonstrations") and draw.below(2):
             changes["demonstrations"] = 0
+        hops = getattr(tasks()[name].parameters, "hops", None)
+        if hops is not None and self._mixture.any_hops:
+            changes["hops"] = 1 + draw.below(hops)
         task = tasks()[name].variant(name, changes)
         index = draw.below(_INDICES)
         source = ExampleSource(

@@ -34,6 +34,7 @@ class Mixture:
         asked: What a question about needles asks for: one value, all values of one key, or several keys.
         needles: At most so many needles in a text, context permitting.
         filled: Share of the texts that fill the context; the others end anywhere above a quarter.
+        any_hops: Whether chains of variables have any number of hops up to the task's own.
     """
 
     texts: Mapping[str, float]
@@ -44,6 +45,7 @@ class Mixture:
     needles: int
     filled: float
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    any_hops: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from zoo.training.families import new_model
 from zoo.training.mixed_texts import MixedTexts
 from zoo.training.recipes import Recipe
 from zoo.training.records import TrainingRecord
-from zoo.training.texts import ends
+from zoo.training.texts import Mixture, ends
 
 __all__ = ["Progress", "Trainer"]
 
@@ -68,8 +68,7 @@ class Trainer:
         self._seconds = 0.0
         self._smoothed: list[float] | None = None
         self.tokenizer, self._frame = prompting(self.card, zoo.folder)
-        around = ends(self.card, self.tokenizer, self._frame)
-        self._texts = MixedTexts(recipe.mixture, self.tokenizer, around, embedded_essays())
+        self._texts: tuple[Mixture, MixedTexts] | None = None
         self.model = self._begun().to(self.device)
         matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
         chosen = {id(p) for p in matrices}
@@ -193,15 +192,23 @@ class Trainer:
         right = ((logits.argmax(-1) == targets) & answers).sum() / answer_tokens
         return on_answers.item(), right.item()
 
+    def _drawn(self) -> MixedTexts:
+        """What draws the texts of the step."""
+        mixture = self.recipe.mixture_at(self.step)
+        if self._texts is None or self._texts[0] != mixture:
+            around = ends(self.card, self.tokenizer, self._frame)
+            self._texts = mixture, MixedTexts(mixture, self.tokenizer, around, embedded_essays())
+        return self._texts[1]
+
     def _batch(self) -> tuple[Tensor, Tensor]:
-        stage = self.recipe.stage(self.step)
-        context = stage.context
+        context = self.recipe.stage(self.step).context
+        texts = self._drawn()
         rows = self.recipe.tokens_per_step // context
         ids = torch.full((rows, context + 1), _PADDING)
         answers = torch.zeros(rows, context + 1, dtype=torch.bool)
         for row in range(rows):
             draw = Draw(TRAINING, "texts", self.recipe.seed, self.step, row)
-            text = self._texts.text(draw, self.step // _STEPS_A_ROUND, context + 1, stage.texts)
+            text = texts.text(draw, self.step // _STEPS_A_ROUND, context + 1)
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             answers[row, : len(text.ids)] = torch.tensor(text.answer)
         return ids.to(self.device), answers.to(self.device)
