@@ -46,13 +46,13 @@ def _load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> De
 
 
 def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    # Only those who use it wait for transformers to be imported.
-    from models.transformers_models import load_llama
+    from models.llama_checkpoints import load_llama
 
     return load_llama(directory, device, dtype)
 
 
 def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    # Only those who use it wait for transformers to be imported.
     from models.transformers_models import load_transformers
 
     return load_transformers(directory, device, dtype)
