@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import cast
 
@@ -106,17 +106,23 @@ class Reading:
 
     Attributes:
         tokens: All tokens.
-        asking: The tokens of the last layer that attend: each row's last real one in a prefill.
+        asked: The steps of which the output is wanted, [batch, steps]; None where it is that of all.
+        asking: Those, in the last layer; all tokens where all are wanted.
         slots: How many slots there are after the call: as many as the longest row has tokens.
         used: How many there were before it; the new tokens go into those that follow.
         scattered: Where rows have read unequal numbers of tokens, the row, step and slot of each new one instead.
     """
 
     tokens: Places
+    asked: Tensor | None
     asking: Places
     slots: int
     used: int
     scattered: tuple[Tensor, Tensor, Tensor] | None
+
+    def wanted(self, x: Tensor) -> Tensor:
+        """The part of x [batch, time, width] that is wanted, [batch, steps, width]."""
+        return x if self.asked is None else x.gather(1, self.asked[..., None].expand(-1, -1, x.shape[2]))
 
     def stored(self, cache: Tensor, new: Tensor) -> Tensor:
         """All that is in a cache after new keys or values [batch, heads, time, head dimension] are written into it."""
@@ -161,11 +167,11 @@ class Attention(nn.Module):
         places = reading.tokens
         if span.last_only:
             places = reading.asking
-            asked = self._projected(span.wanted(u), slice(self.sizes[0]))
+            queries = self._projected(reading.wanted(u), slice(self.sizes[0]))
             k, v = self._projected(u, slice(self.sizes[0], None)).split(self.sizes[1:], -1)
         else:
-            asked, k, v = self.in_proj(u).split(self.sizes, -1)
-        q = places.rotated(self._heads(asked)).transpose(1, 2)
+            queries, k, v = self.in_proj(u).split(self.sizes, -1)
+        q = places.rotated(self._heads(queries)).transpose(1, 2)
         k = reading.tokens.rotated(self._heads(k)).transpose(1, 2)
         v = self._heads(v).transpose(1, 2)
         # A model in training has no room for what it reads.
@@ -182,7 +188,7 @@ class Attention(nn.Module):
         return functional.linear(u, self.in_proj.weight[part], None if bias is None else bias[part])
 
     def _heads(self, x: Tensor) -> Tensor:
-        """x [batch, time, heads x head dimension] as [batch, time, heads, head dimension]."""
+        """The heads of x [batch, time, heads x head dimension], [batch, time, heads, head dimension]."""
         return x.unflatten(-1, (-1, self.configuration.head_dim))
 
 
@@ -215,7 +221,7 @@ class Block(nn.Module):
         self, residual: Tensor, state: AttentionState, span: Span, reading: Reading
     ) -> tuple[Tensor, AttentionState]:
         attended, state = self.self_attn(self.input_layernorm(residual), state, span, reading)
-        residual = span.wanted(residual) + attended
+        residual = (reading.wanted(residual) if span.last_only else residual) + attended
         return residual + self.mlp(self.post_attention_layernorm(residual)), state
 
 
@@ -268,17 +274,27 @@ class LlamaModel(nn.Module):
         return LlamaState(layers, positions, empty=True)
 
     def _hidden(
-        self, ids: Tensor, lengths: Tensor, state: LlamaState, *, last_only: bool
+        self, ids: Tensor, lengths: Tensor, state: LlamaState, asked: Tensor | None = None
     ) -> tuple[Tensor, LlamaState]:
-        """The normalized output of the last layer, [batch, time or 1, hidden size], and the state after."""
-        reading = self._reading(ids.shape[1], lengths, state, last_only=last_only)
+        """The normalized output of the last layer, and the state after.
+
+        Args:
+            ids: [batch, time].
+            lengths: Of the rows, [batch].
+            state: Before them.
+            asked: The steps of which the output is wanted, [batch, steps]; None for all.
+
+        Returns:
+            [batch, time or steps, hidden size], and the state.
+        """
+        reading = self._reading(ids.shape[1], lengths, state, asked)
         blocks = [partial(block, reading=reading) for block in self.model.blocks]
-        x, after = read_layers(blocks, self.model.embed_tokens(ids), lengths, state, last_only=last_only)
+        x, after = read_layers(blocks, self.model.embed_tokens(ids), lengths, state, last_only=asked is not None)
         return self.model.norm(x), LlamaState(after.layers, after.positions)
 
-    def _reading(self, time: int, lengths: Tensor, state: LlamaState, *, last_only: bool) -> Reading:
+    def _reading(self, time: int, lengths: Tensor, state: LlamaState, asked: Tensor | None) -> Reading:
         starts, ends = state.positions, state.positions + lengths
-        earliest, used, earliest_end, slots = torch.stack([*starts.aminmax(), *ends.aminmax()]).tolist()
+        earliest, used, slots = torch.stack([*starts.aminmax(), ends.max()]).tolist()
         steps = torch.arange(time, device=starts.device)
         together = earliest == used
         scattered = None
@@ -292,8 +308,8 @@ class LlamaModel(nn.Module):
         # Before the first token the new ones, padding included, are all there is to be seen.
         seen = time if state.empty else slots
         tokens = self._places(positions, None if state.empty or scattered is None else seen)
-        asking = self._places(ends[:, None] - 1, None if earliest_end == seen else seen) if last_only else tokens
-        return Reading(tokens, asking, slots, used, scattered)
+        asking = tokens if asked is None else self._places(starts[:, None] + asked, seen)
+        return Reading(tokens, asked, asking, slots, used, scattered)
 
     def _places(self, positions: Tensor, slots: int | None) -> Places:
         """Places of positions [batch or 1, tokens], which see those of the slots that are not after them.
@@ -316,17 +332,26 @@ class LlamaModel(nn.Module):
     def forward(self, ids: Tensor) -> Tensor:
         """The logits at every position of whole rows, [batch, time, vocabulary]; for training."""
         lengths = torch.full(ids.shape[:1], ids.shape[1], device=ids.device)
-        hidden, _ = self._hidden(ids, lengths, self.empty_state(ids.shape[0], 0), last_only=False)
+        hidden, _ = self._hidden(ids, lengths, self.empty_state(ids.shape[0], 0))
         return self.lm_head(hidden)
 
     def prefill(self, ids: Tensor, lengths: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
-        hidden, state = self._hidden(ids, lengths, state, last_only=True)
+        hidden, state = self._hidden(ids, lengths, state, (lengths - 1)[:, None])
         return self.lm_head(hidden[:, 0]).float(), state
 
+    def prefill_drafted(
+        self, ids: Tensor, lengths: Tensor, drafted: Tensor, state: LlamaState
+    ) -> tuple[Tensor, LlamaState]:
+        steps = torch.arange(-1, int(drafted.max()), device=ids.device)
+        asked = torch.minimum((lengths - drafted)[:, None] + steps, lengths[:, None] - 1)
+        hidden, state = self._hidden(ids, lengths, state, asked)
+        # The slots of drafted tokens are written anew by what follows.
+        return self.lm_head(hidden).float(), replace(state, positions=state.positions - drafted)
+
     def step(self, ids: Tensor, state: LlamaState) -> tuple[Tensor, LlamaState]:
-        hidden, state = self._hidden(ids[:, None], torch.ones_like(ids), state, last_only=False)
+        hidden, state = self._hidden(ids[:, None], torch.ones_like(ids), state)
         return self.lm_head(hidden[:, 0]).float(), state
 
     def logits(self, ids: Tensor, lengths: Tensor, state: LlamaState) -> Tensor:
-        hidden, _ = self._hidden(ids, lengths, state, last_only=False)
+        hidden, _ = self._hidden(ids, lengths, state)
         return self.lm_head(hidden).float()

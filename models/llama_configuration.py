@@ -121,7 +121,13 @@ class LlamaConfiguration:
         """What `from_json` and transformers read."""
         fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "rope_theta"}
         rotary = {"rope_theta": self.rope_theta, "rope_type": "default"}
-        return {"architectures": [ARCHITECTURE], "model_type": MODEL_TYPE, **fields, **_FIXED, "rope_parameters": rotary}
+        return {
+            "architectures": [ARCHITECTURE],
+            "model_type": MODEL_TYPE,
+            **fields,
+            **_FIXED,
+            "rope_parameters": rotary,
+        }
 
     def _check(self) -> None:
         for name in _POSITIVE:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from models.checkpoints import CheckpointError
 from models.decoding import greedy
-from models.transformers_models import TransformersModel, load_llama, load_transformers, write_transformers
+from models.transformers_models import TransformersModel, load_transformers, write_transformers
 from suites.invariants.tiny_models import difference, random_ids
 
 CPU = torch.device("cpu")
@@ -285,12 +285,6 @@ def test_a_written_model_is_read_back_the_same(tmp_path, kind, form):
     assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
-def test_a_llama_is_loaded_by_its_own_name(written):
-    """The Llama family gives the model that the general one gives."""
-    ids = random_ids(2, 20)
-    assert torch.equal(load_llama(written, CPU, torch.float32)(ids), tiny("llama")(ids))
-
-
 def misshape(directory: Path) -> None:
     """Gives one tensor another shape."""
     edit_tensors(directory, **{"model.norm.weight": torch.ones(5)})
@@ -364,11 +358,3 @@ def test_a_bad_checkpoint_is_refused_in_one_line(written, fault):
     with pytest.raises(CheckpointError, match=message) as caught:
         load_transformers(written, CPU, torch.float32)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("kind", ["mistral", "mamba2"])
-def test_the_llama_family_refuses_others(tmp_path, kind):
-    """The Llama family refuses a checkpoint of another architecture, which the general one loads, by its name."""
-    published(kind).save_pretrained(tmp_path)
-    with pytest.raises(CheckpointError, match=f"model_type '{kind}'"):
-        load_llama(tmp_path, CPU, torch.float32)
