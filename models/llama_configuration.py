@@ -152,4 +152,4 @@ def _is_default(rotary: object) -> bool:
         return True
     if not isinstance(rotary, Mapping) or not rotary.keys() <= {"rope_theta", "rope_type", "type"}:
         return False
-    return {rotary.get("rope_type", "default"), rotary.get("type", "default")} == {"default"}
+    return all(rotary.get(name, "default") == "default" for name in ("rope_type", "type"))

@@ -131,6 +131,7 @@ FAMILIES = {
     "state-spaces": "tiny_models",
     "rwkv6": "test_rwkv6",
     "recurrent-gemma": "test_recurrent_gemma",
+    "llama": "test_llama",
     "transformers": "test_transformers_models",
 }
 DECODERS = [
@@ -139,6 +140,7 @@ DECODERS = [
     ("state-spaces", "transformer"),
     ("rwkv6", "finch"),
     ("recurrent-gemma", "griffin"),
+    ("llama", "grouped"),
     ("transformers", "llama"),
     ("transformers", "mistral"),
     ("transformers", "gpt2"),
