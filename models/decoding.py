@@ -19,8 +19,8 @@ from models.prefix_tree import prefix_tree
 
 __all__ = ["TOKENS_ON_CPU", "NonFiniteLogits", "batches", "greedy"]
 
-# Prefixes end at multiples of so many tokens, and there are at most so many along one prompt: every one costs
-# a call of its own.
+# Prefixes end at least so many tokens apart, give or take, and there are at most so many along one prompt: every
+# one costs a call of its own.
 _GRAIN: Final = 16
 _PREFIXES_AT_MOST: Final = 64
 # A call costs about as much time as reading so many tokens along with others.
@@ -150,8 +150,9 @@ def greedy(
     if not decoder.forks or len(prompts) == 1:
         continuation.read([Branch(None, 0, tuple(range(len(prompts))))])
         return results
-    tree = prefix_tree(prompts, grain=max(_GRAIN, longest // _PREFIXES_AT_MOST), least=_WORTH_SHARING)
-    reader = PrefixReader(decoder, capacity, room.tokens, PrefixStates(0) if prefixes is None else prefixes)
+    grain = max(_GRAIN, longest // _PREFIXES_AT_MOST)
+    tree = prefix_tree(prompts, grain=grain, least=_WORTH_SHARING)
+    reader = PrefixReader(decoder, capacity, room.tokens, grain, PrefixStates(0) if prefixes is None else prefixes)
     for group in branches(reader, prompts, tree):
         continuation.read(group)
     return results
