@@ -42,7 +42,7 @@ from models.checkpoints import CheckpointError, read_configuration
 from models.drafts import stepped_logits
 from models.memory import tensor_bytes
 
-__all__ = ["TransformersModel", "TransformersState", "load_transformers", "write_transformers"]
+__all__ = ["TransformersModel", "TransformersState", "load_transformers"]
 
 _ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
 _KNOWN = (
@@ -500,13 +500,6 @@ def load_transformers(directory: Path, device: torch.device, dtype: torch.dtype)
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
     _try_out(directory, wrapped)
     return wrapped
-
-
-def write_transformers(directory: Path, model: TransformersModel, dtype: torch.dtype) -> None:
-    """Writes a model as the library does: `config.json` and `model.safetensors`."""
-    with _quiet():
-        copied = copy.deepcopy(model).to("cpu", dtype)
-        copied.model.save_pretrained(directory)
 
 
 def _weights(directory: Path, configuration: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:
