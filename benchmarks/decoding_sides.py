@@ -234,12 +234,22 @@ def _their_side(
 
 def _library_model(model: LoadedModel, chunk: int) -> Any:
     """The same weights in transformers' own class."""
+    from models.llama import LlamaModel
+    from models.llama_checkpoints import published_tensors
     from models.state_spaces import StateSpacesModel
     from models.transformers_models import TransformersModel
 
     decoder = model.decoder
+    library: Any
     if isinstance(decoder, TransformersModel):
         return decoder.model
+    if isinstance(decoder, LlamaModel):
+        from transformers import LlamaConfig, LlamaForCausalLM
+
+        library = LlamaForCausalLM(LlamaConfig(**decoder.configuration.to_json()))
+        library.load_state_dict(published_tensors(decoder), strict=False)
+        library.tie_weights()
+        return library.eval().requires_grad_(False)
     if not isinstance(decoder, StateSpacesModel) or decoder.configuration.attn_layer_idx:
         raise SystemExit(f"transformers has no class for {model.card.name}")
     from transformers import Mamba2Config, Mamba2ForCausalLM
@@ -266,7 +276,7 @@ def _library_model(model: LoadedModel, chunk: int) -> Any:
     )
     if c.padded_vocabulary != c.vocab_size:
         raise SystemExit(f"{model.card.name} pads its vocabulary, which transformers' class would predict")
-    library: Any = Mamba2ForCausalLM(configuration)
+    library = Mamba2ForCausalLM(configuration)
     tensors = {name.replace("embedding.", "embeddings."): tensor for name, tensor in decoder.state_dict().items()}
     library.load_state_dict(tensors, strict=True)
     return library.eval().requires_grad_(False)

@@ -45,7 +45,7 @@ _KINDS: Final[Mapping[Suspicion, tuple[str, ...]]] = {
         "decoding",
         "request",
     ),
-    Suspicion.SOFTWARE: ("kernels", "server_version"),
+    Suspicion.SOFTWARE: ("implementation", "kernels", "server_version"),
     Suspicion.HARDWARE: (
         "dtype",
         "device",
@@ -85,6 +85,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "end_of_sequence": "the token that ends an answer",
     "request": "what else the server is asked",
     "server_version": "the server's version",
+    "implementation": "the model's implementation",
     "float32_matmul_precision": "precision of float32 products",
     "deterministic_algorithms": "deterministic algorithms",
     "cuda": "CUDA",

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, Self, TypeVar
+from typing import Protocol, Self, TypeVar, runtime_checkable
 
 import torch
 from torch import Tensor
 
-__all__ = ["Decoder", "State", "StateType", "read_in_pieces"]
+__all__ = ["Decoder", "DraftingDecoder", "State", "StateType", "read_in_pieces"]
 
 
 class State(Protocol):
@@ -65,7 +65,31 @@ class Decoder(Protocol[StateType]):
         """Reads one token a row, ids [batch]; otherwise as `prefill`."""
 
     def logits(self, ids: Tensor, lengths: Tensor, state: StateType) -> Tensor:
-        """The logits after each of a few tokens, [batch, time, vocabulary]; otherwise as `prefill`."""
+        """The logits after each of a few tokens, [batch, time, vocabulary]; the state stays as it is.
+
+        Otherwise as `prefill`; of one token a row the state may be spent.
+        """
+
+
+@runtime_checkable
+class DraftingDecoder(Decoder[StateType], Protocol[StateType]):
+    """A decoder whose states can be taken back by some tokens, so that it reads a prompt and its draft in one call."""
+
+    def prefill_drafted(
+        self, ids: Tensor, lengths: Tensor, drafted: Tensor, state: StateType
+    ) -> tuple[Tensor, StateType]:
+        """Reads many tokens a row and then some of a draft; otherwise as `prefill`.
+
+        Args:
+            ids: [batch, time].
+            lengths: Of prompt and draft together, [batch].
+            drafted: Of the draft, [batch]; at least one token comes before it.
+            state: As above.
+
+        Returns:
+            The logits after the last token before the draft and after each one of it, [batch, 1 + longest draft,
+            vocabulary], of which a shorter draft's last mean nothing; and the state before the draft.
+        """
 
 
 @torch.inference_mode()

@@ -10,8 +10,8 @@ from typing import Any, Final, Generic
 import torch
 from torch import Tensor, nn
 
-from models.decoders import Decoder, StateType, read_in_pieces
-from models.drafts import padded, read_drafts
+from models.decoders import Decoder, DraftingDecoder, StateType, read_in_pieces
+from models.drafts import padded, read_drafts, read_prompts_and_drafts
 from models.memory import free_bytes
 from models.prefix_branches import Branch, PrefixReader, branches
 from models.prefix_states import PrefixStates
@@ -19,8 +19,8 @@ from models.prefix_tree import prefix_tree
 
 __all__ = ["TOKENS_ON_CPU", "NonFiniteLogits", "batches", "greedy"]
 
-# Prefixes end at multiples of so many tokens, and there are at most so many along one prompt: every one costs
-# a call of its own.
+# Prefixes end at least so many tokens apart, give or take, and there are at most so many along one prompt: every
+# one costs a call of its own.
 _GRAIN: Final = 16
 _PREFIXES_AT_MOST: Final = 64
 # A call costs about as much time as reading so many tokens along with others.
@@ -150,8 +150,9 @@ def greedy(
     if not decoder.forks or len(prompts) == 1:
         continuation.read([Branch(None, 0, tuple(range(len(prompts))))])
         return results
-    tree = prefix_tree(prompts, grain=max(_GRAIN, longest // _PREFIXES_AT_MOST), least=_WORTH_SHARING)
-    reader = PrefixReader(decoder, capacity, room.tokens, PrefixStates(0) if prefixes is None else prefixes)
+    grain = max(_GRAIN, longest // _PREFIXES_AT_MOST)
+    tree = prefix_tree(prompts, grain=grain, least=_WORTH_SHARING)
+    reader = PrefixReader(decoder, capacity, room.tokens, grain, PrefixStates(0) if prefixes is None else prefixes)
     for group in branches(reader, prompts, tree):
         continuation.read(group)
     return results
@@ -246,7 +247,9 @@ class _Continuation(Generic[StateType]):
     def _batch(self, batch: Sequence[int], branch_of: Mapping[int, Branch[StateType]]) -> None:
         """Reads prompts in as many parts as it takes, then writes all their answers together."""
         device = self._decoder.device
-        lengths = [len(self._prompts[row]) - branch_of[row].length for row in batch]
+        # With their drafts, which some decoders read along with them.
+        longer = [0] * len(self._prompts) if self._drafts is None else [len(draft) for draft in self._drafts]
+        lengths = [len(self._prompts[row]) - branch_of[row].length + longer[row] for row in batch]
         capacity = max(len(self._prompts[row]) for row in batch) + self._tokens_to_generate
         parts = [[batch[i] for i in part.rows] for part in batches(lengths, self._room.tokens)]
         begun = [made for part in parts if (made := self._begun(part, branch_of, capacity))]
@@ -278,10 +281,16 @@ class _Continuation(Generic[StateType]):
         self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int
     ) -> tuple[Sequence[int], Tensor, StateType] | None:
         """The prompts of a part whose answers are to be gone on with, their logits and their state."""
-        logits, state = self._prefilled(part, branch_of, capacity)
+        prompts = [self._prompts[row][branch_of[row].length :] for row in part]
+        state = self._forked(part, branch_of, capacity)
         if self._drafts is None:
-            return part, logits, state
-        read = read_drafts(self._decoder, logits, [self._drafts[row] for row in part], state)
+            return part, *self._prefilled(prompts, state)
+        drafts = [self._drafts[row] for row in part]
+        if isinstance(self._decoder, DraftingDecoder):
+            logits, read, state = read_prompts_and_drafts(self._decoder, *self._shortened(prompts, drafts, state))
+        else:
+            logits, state = self._prefilled(prompts, state)
+            read = read_drafts(self._decoder, logits, drafts, state)
         for row, draft in zip(part, read, strict=True):
             if not all(draft.finite):
                 raise NonFiniteLogits(row, draft.finite.index(False))
@@ -295,21 +304,26 @@ class _Continuation(Generic[StateType]):
         ]
         if not going:
             return None
-        kept = torch.tensor(going, device=self._decoder.device)
+        if len(going) < len(part):
+            state = state.select(torch.tensor(going, device=self._decoder.device))
         rows = [part[i] for i in going]
-        ids, counts = padded([self._results[row] for row in rows], self._decoder.device)
-        return rows, *self._decoder.prefill(ids, counts, state.select(kept))
+        return rows, *self._decoder.prefill(*padded([self._results[row] for row in rows], self._decoder.device), state)
 
-    def _prefilled(
-        self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int
-    ) -> tuple[Tensor, StateType]:
+    def _prefilled(self, prompts: Sequence[Sequence[int]], state: StateType) -> tuple[Tensor, StateType]:
         """The logits and the state after the rest of each prompt."""
-        device = self._decoder.device
-        new = [self._prompts[row][branch_of[row].length :] for row in part]
-        state = self._forked(part, branch_of, capacity)
-        if len(new) == 1:
-            return read_in_pieces(self._decoder, new[0], state, self._room.tokens)
-        return self._decoder.prefill(*padded(new, device), state)
+        if len(prompts) == 1:
+            return read_in_pieces(self._decoder, prompts[0], state, self._room.tokens)
+        return self._decoder.prefill(*padded(prompts, self._decoder.device), state)
+
+    def _shortened(
+        self, prompts: Sequence[Sequence[int]], drafts: Sequence[Sequence[int]], state: StateType
+    ) -> tuple[Sequence[Sequence[int]], Sequence[Sequence[int]], StateType]:
+        """What is left to be read after all but the last piece of a prompt that is too long to be read at once."""
+        read = (len(prompts[0]) - 1) // self._room.tokens * self._room.tokens
+        if len(prompts) > 1 or not read:
+            return prompts, drafts, state
+        _, state = read_in_pieces(self._decoder, prompts[0][:read], state, self._room.tokens)
+        return [prompts[0][read:]], drafts, state
 
     def _forked(self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int) -> StateType:
         """The state before the rest of each prompt; those before the first token have room for `capacity` tokens."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
-from models.decoders import Decoder, StateType
+from models.decoders import Decoder, DraftingDecoder, StateType
 
-__all__ = ["ReadDraft", "padded", "read_drafts", "stepped_logits"]
+__all__ = ["ReadDraft", "padded", "read_drafts", "read_prompts_and_drafts", "stepped_logits"]
 
 # Of the logits that are held at once.
 _LOGITS_BYTES: Final = 2**27
@@ -34,6 +35,30 @@ class ReadDraft:
     finite: tuple[bool, ...]
 
 
+def read_prompts_and_drafts(
+    decoder: DraftingDecoder[StateType],
+    prompts: Sequence[Sequence[int]],
+    drafts: Sequence[Sequence[int]],
+    state: StateType,
+) -> tuple[Tensor, list[ReadDraft], StateType]:
+    """Reads the rest of each prompt, and a draft after it.
+
+    Args:
+        decoder: The model.
+        prompts: Token ids, at least one each.
+        drafts: Token ids; a draft may be empty.
+        state: Before the prompts; it is spent.
+
+    Returns:
+        The logits after the prompts, [batch, vocabulary], the drafts, and the state after the prompts.
+    """
+    whole = [[*prompt, *draft] for prompt, draft in zip(prompts, drafts, strict=True)]
+    ids, lengths = padded(whole, decoder.device)
+    drafted, counts = padded(drafts, decoder.device)
+    every, state = decoder.prefill_drafted(ids, lengths, counts, state)
+    return every[:, 0], _weighed(every, drafted, counts), state
+
+
 def read_drafts(
     decoder: Decoder[StateType], logits: Tensor, drafts: Sequence[Sequence[int]], state: StateType
 ) -> list[ReadDraft]:
@@ -45,34 +70,41 @@ def read_drafts(
         drafts: Token ids; a draft may be empty.
         state: After the prompts; it stays as it is.
     """
-    longest = max(map(len, drafts))
+    ids, lengths = padded(drafts, logits.device)
+    longest = ids.shape[1]
+    if not longest:
+        return _weighed(logits[:, None], ids, lengths)
     at_once = max(_LOGITS_BYTES // (_FLOAT_BYTES * logits.shape[1] * (longest + 1)), 1)
     read: list[ReadDraft] = []
-    for first in range(0, len(drafts), at_once):
-        rows = torch.arange(first, min(first + at_once, len(drafts)), device=logits.device)
-        part = drafts[first : first + at_once]
-        read += _read(decoder, logits[rows], part, state.select(rows) if longest else state)
+    for rows in torch.arange(len(drafts), device=logits.device).split(at_once):
+        # A row without a draft reads one token that nothing is made of; one token alone would spend the state.
+        tokens = functional.pad(ids[rows], (0, max(2 - longest, 0)))
+        before = state if len(rows) == len(drafts) else state.select(rows)
+        after = decoder.logits(tokens, lengths[rows].clamp(min=1), before)[:, :longest]
+        read += _weighed(torch.cat([logits[rows, None], after], 1), ids[rows], lengths[rows])
     return read
 
 
-def _read(
-    decoder: Decoder[StateType], logits: Tensor, drafts: Sequence[Sequence[int]], state: StateType
-) -> Iterator[ReadDraft]:
-    ids, lengths = padded(drafts, logits.device)
-    every = logits[:, None]
-    if ids.shape[1]:
-        # A row without a draft reads one token that nothing is made of.
-        every = torch.cat([every, decoder.logits(ids, lengths.clamp(min=1), state)], 1)
+def _weighed(every: Tensor, drafts: Tensor, lengths: Tensor) -> list[ReadDraft]:
+    """What a model makes of drafts.
+
+    Args:
+        every: The logits after the prompts and after each token of a draft, [batch, 1 + time, vocabulary].
+        drafts: Token ids, [batch, time].
+        lengths: Of the drafts, [batch].
+    """
     chosen = every.argmax(-1)
     finite = every.isfinite().all(-1)
-    likelihoods = every[:, :-1].log_softmax(-1).gather(2, ids[..., None])[..., 0]
-    real = torch.arange(ids.shape[1], device=ids.device) < lengths[:, None]
+    likelihoods = every[:, :-1].log_softmax(-1).gather(2, drafts[..., None])[..., 0]
+    real = torch.arange(drafts.shape[1], device=drafts.device) < lengths[:, None]
     totals = likelihoods.masked_fill(~real, 0.0).sum(1)
-    agreed = ((chosen[:, :-1] == ids) & real).long().cumprod(1).sum(1)
-    for draft, total, count, row, is_finite in zip(
-        drafts, totals.tolist(), agreed.tolist(), chosen.tolist(), finite.tolist(), strict=True
-    ):
-        yield ReadDraft(total, tuple(row[: count + 1]), tuple(is_finite[: len(draft) + 1]))
+    agreed = ((chosen[:, :-1] == drafts) & real).long().cumprod(1).sum(1)
+    return [
+        ReadDraft(total, tuple(row[: count + 1]), tuple(is_finite[: length + 1]))
+        for total, count, row, is_finite, length in zip(
+            totals.tolist(), agreed.tolist(), chosen.tolist(), finite.tolist(), lengths.tolist(), strict=True
+        )
+    ]
 
 
 def padded(rows: Sequence[Sequence[int]], device: torch.device) -> tuple[Tensor, Tensor]:

@@ -21,6 +21,7 @@ from models.checkpoints import CheckpointError, load_state_spaces, read_configur
 from models.decoders import Decoder
 from models.determinism import settle
 from models.endpoint import Endpoint, EndpointError, connect
+from models.llama import LlamaModel
 from models.machine import machine
 from models.memory import free_bytes
 from models.oracle import Oracle
@@ -46,13 +47,13 @@ def _load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> De
 
 
 def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    # Only those who use it wait for transformers to be imported.
-    from models.transformers_models import load_llama
+    from models.llama_checkpoints import load_llama
 
     return load_llama(directory, device, dtype)
 
 
 def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
+    # Only those who use it wait for transformers to be imported.
     from models.transformers_models import load_transformers
 
     return load_transformers(directory, device, dtype)
@@ -144,6 +145,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         _emulate(card, decoder)
     environment = {
         "family": card.family,
+        **_implementation(card, decoder),
         "weights": None if directory is None else weights_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
@@ -226,6 +228,13 @@ def _emulate(card: Card, decoder: Decoder[Any]) -> None:
         decoder.emulate(card.emulate)
     except ValueError as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
+
+
+def _implementation(card: Card, decoder: Decoder[Any]) -> dict[str, str]:
+    """Of the one family whose checkpoints run in a class of ours or of transformers', which one it is."""
+    if card.family != "llama":
+        return {}
+    return {"implementation": "longwatch" if isinstance(decoder, LlamaModel) else "transformers"}
 
 
 def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:

@@ -42,12 +42,14 @@ class PrefixReader(Generic[StateType]):
         decoder: The model.
         capacity: Tokens that states have room for.
         at_once: Tokens that are read at once.
+        grain: States at multiples of so many tokens are kept as well: other calls' prompts may part a little earlier.
         known: What earlier calls have read.
     """
 
     decoder: Decoder[StateType]
     capacity: int
     at_once: int
+    grain: int
     known: PrefixStates
 
     @torch.inference_mode()
@@ -58,6 +60,9 @@ class PrefixReader(Generic[StateType]):
             read, before = found
             if read == len(ids):
                 return found[1]
+        whole = len(ids) // self.grain * self.grain
+        if read < whole < len(ids):
+            read, before = whole, self.state(ids[:whole], before, read)
         if before is None:
             state = self.decoder.empty_state(1, self.capacity)
         else:

@@ -39,13 +39,13 @@ def prefix_tree(prompts: Sequence[Sequence[int]], *, grain: int, least: int) -> 
 
     Args:
         prompts: Token ids, at least one each.
-        grain: Prefixes end at multiples of so many tokens, which bounds how many there are.
+        grain: Along one prompt, prefixes end in different stretches of so many tokens, which bounds how many there are.
         least: A prefix counts where sharing it saves so many tokens of reading.
     """
     # As big-endian bytes, prompts sort by their first different token at the speed of memory.
     encoded = [np.asarray(prompt, dtype=">u4") for prompt in prompts]
     order = sorted(range(len(prompts)), key=lambda row: encoded[row].tobytes())
-    shared = [_shared(encoded[a], encoded[b]) // grain * grain for a, b in pairwise(order)]
+    shared = [_shared(encoded[a], encoded[b]) for a, b in pairwise(order)]
 
     def content(first: int, last: int, length: int) -> tuple[list[int], list[Prefix]]:
         """What is below a prefix of some length that `order[first:last]` have in common."""
@@ -53,7 +53,7 @@ def prefix_tree(prompts: Sequence[Sequence[int]], *, grain: int, least: int) -> 
             return [order[first]], []
         common = min(shared[first : last - 1])
         kept = (last - first - 1) * (common - length) >= least
-        cuts = [first, *(i + 1 for i in range(first, last - 1) if shared[i] == common), last]
+        cuts = [first, *(i + 1 for i in range(first, last - 1) if shared[i] // grain == common // grain), last]
         rows: list[int] = []
         longer: list[Prefix] = []
         for begin, end in pairwise(cuts):

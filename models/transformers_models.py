@@ -42,7 +42,7 @@ from models.checkpoints import CheckpointError, read_configuration
 from models.drafts import stepped_logits
 from models.memory import tensor_bytes
 
-__all__ = ["TransformersModel", "TransformersState", "load_llama", "load_transformers", "write_transformers"]
+__all__ = ["TransformersModel", "TransformersState", "load_transformers"]
 
 _ATTENTION = (DynamicLayer, DynamicSlidingWindowLayer)
 _KNOWN = (
@@ -376,6 +376,8 @@ class TransformersModel(nn.Module):
         return self._read_equal(ids[:, None], state)
 
     def logits(self, ids: Tensor, lengths: Tensor, state: TransformersState) -> Tensor:
+        # The library's caches are written into.
+        state = state.select(torch.arange(len(ids), device=ids.device))
         if not self._pure_attention:
             return stepped_logits(self, ids, state)
         return self._read_padded(ids, lengths.cpu(), state, every=True)[0]
@@ -498,29 +500,6 @@ def load_transformers(directory: Path, device: torch.device, dtype: torch.dtype)
         raise CheckpointError(f"checkpoint {directory}: {error}") from None
     _try_out(directory, wrapped)
     return wrapped
-
-
-def load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> TransformersModel:
-    """Loads a Llama checkpoint; otherwise as `load_transformers`.
-
-    Raises:
-        CheckpointError: Also where it is of another architecture.
-    """
-    given = read_configuration(directory)
-    kind, classes = given.get("model_type"), given.get("architectures") or ["LlamaForCausalLM"]
-    if kind != "llama" or classes != ["LlamaForCausalLM"]:
-        raise CheckpointError(
-            f"checkpoint {directory}: model_type {kind!r} with architectures {classes} is not a Llama language "
-            'model; family = "transformers" takes other architectures'
-        )
-    return load_transformers(directory, device, dtype)
-
-
-def write_transformers(directory: Path, model: TransformersModel, dtype: torch.dtype) -> None:
-    """Writes a model as the library does: `config.json` and `model.safetensors`."""
-    with _quiet():
-        copied = copy.deepcopy(model).to("cpu", dtype)
-        copied.model.save_pretrained(directory)
 
 
 def _weights(directory: Path, configuration: PreTrainedConfig, dtype: torch.dtype) -> PreTrainedModel:

@@ -105,12 +105,7 @@ def shape(card: Card) -> Shape:
     """
     model = made(card.family, configuration_of(str(card.hub))).to(torch.bfloat16)
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    if card.family == "llama":
-        # The library makes its cache as it reads; it is nothing but keys and values.
-        c = cast("Any", model).model.config
-        state = 2 * c.num_hidden_layers * c.num_key_value_heads * c.head_dim * _LENGTH * 2
-    else:
-        state = cast("Any", model).empty_state(1, _LENGTH).bytes
+    state = cast("Any", model).empty_state(1, _LENGTH).bytes
     return Shape(parameters, state)
 
 
@@ -161,11 +156,10 @@ def _rwkv6(configuration: Mapping[str, Any]) -> nn.Module:
 
 
 def _llama(configuration: Mapping[str, Any]) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from models.llama import LlamaModel
+    from models.llama_configuration import LlamaConfiguration
 
-    from models.transformers_models import TransformersModel
-
-    return TransformersModel(LlamaForCausalLM(LlamaConfig(**configuration)))
+    return LlamaModel(LlamaConfiguration.from_json(configuration))
 
 
 _FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {

@@ -12,7 +12,7 @@ import pytest
 
 from generators.corpora.sets import EmbeddedCorpora
 from models.loading import FAMILIES, load
-from suites.invariants import test_recurrent_gemma, test_rwkv6, test_transformers_models, tiny_models
+from suites.invariants import test_llama, test_recurrent_gemma, test_rwkv6, test_transformers_models, tiny_models
 from suites.invariants.decoder_equalities import (
     batched_difference,
     drafts_difference,
@@ -36,7 +36,9 @@ RANDOM: dict[str, Callable[[], Any]] = {
     "state-spaces transformer": lambda: tiny_models.tiny("transformer"),
     "rwkv6": lambda: test_rwkv6.tiny("finch"),
     "recurrent-gemma": lambda: test_recurrent_gemma.tiny("griffin"),
-    "llama": lambda: test_transformers_models.tiny("llama"),
+    "llama": lambda: test_llama.tiny("llama"),
+    "llama grouped, tied": lambda: test_llama.tiny("grouped"),
+    "transformers llama": lambda: test_transformers_models.tiny("llama"),
     "transformers gpt-neox": lambda: test_transformers_models.tiny("gpt-neox"),
     "transformers bamba": lambda: test_transformers_models.tiny("bamba"),
 }

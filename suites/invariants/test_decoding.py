@@ -317,6 +317,20 @@ def test_stopping_at_the_score_changes_no_score(task, monkeypatch):
     assert sum(map(len, stopped.predictions)) < sum(map(len, whole.predictions))
 
 
+@dataclass
+class Drafting(Narrow):
+    """A reciter that reads drafts along with their prompts."""
+
+    def prefill_drafted(
+        self, ids: Tensor, lengths: Tensor, drafted: Tensor, state: Recitation
+    ) -> tuple[Tensor, Recitation]:
+        first, state = self.prefill(ids, lengths - drafted, state)
+        steps = (lengths - drafted)[:, None] + torch.arange(int(drafted.max()))
+        drafts = ids.gather(1, steps.clamp(max=ids.shape[1] - 1))
+        after = [self.logits(drafts, drafted, state)] if drafts.numel() else []
+        return torch.cat([first[:, None], *after], 1), state
+
+
 def likelihood(prompt: Sequence[int], draft: Sequence[int]) -> float:
     """The log-likelihood of a draft, token by token: the reciter's logits are one for its token, else zero."""
     total = 0.0
@@ -326,9 +340,10 @@ def likelihood(prompt: Sequence[int], draft: Sequence[int]) -> float:
     return total
 
 
+@pytest.mark.parametrize("kind", [Narrow, Drafting])
 @given(prompts_of_any_length, st.integers(1, 12), ends, budgets, st.integers(0, 6), st.integers(1, 3), st.data())
 @settings(deadline=None, derandomize=True, max_examples=150)
-def test_drafts_change_no_answer(prompts, tokens, end, budget, wanted, most, data):
+def test_drafts_change_no_answer(kind, prompts, tokens, end, budget, wanted, most, data):
     """Right, half right, wrong or empty drafts leave every answer as it is, and each is weighed as it is."""
     drafts = []
     for prompt in prompts:
@@ -337,7 +352,7 @@ def test_drafts_change_no_answer(prompts, tokens, end, budget, wanted, most, dat
         drafts.append(right[:kept] + data.draw(st.lists(st.integers(0, VOCABULARY - 1), max_size=4)))
     weights: dict[int, float] = {}
     found = greedy(
-        Narrow(scrambled, most=most),
+        kind(scrambled, most=most),
         prompts,
         tokens_to_generate=tokens,
         end_of_sequence=end,
@@ -375,8 +390,9 @@ def test_an_answer_as_expected_is_not_written_token_by_token():
     assert found == answers
 
 
+@pytest.mark.parametrize("kind", [Reciter, Drafting])
 @pytest.mark.parametrize("place", range(4))
-def test_a_draft_read_with_broken_logits_is_an_error(place):
+def test_a_draft_read_with_broken_logits_is_an_error(kind, place):
     """Logits that are not finite anywhere in a draft are an error that names example and token."""
 
     def answer(read: Read) -> int | None:
@@ -384,7 +400,7 @@ def test_a_draft_read_with_broken_logits_is_an_error(place):
 
     with pytest.raises(NonFiniteLogits) as error:
         greedy(
-            Reciter(answer),
+            kind(answer),
             [[1, 1], [2, 2]],
             tokens_to_generate=6,
             end_of_sequence=None,

@@ -11,6 +11,9 @@ import torch
 from torch import nn
 
 from models.checkpoints import write_checkpoint
+from models.llama import LlamaModel
+from models.llama_checkpoints import write_llama
+from models.llama_configuration import LlamaConfiguration
 from models.recurrent_gemma import RecurrentGemmaModel, write_recurrent_gemma
 from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
 from models.rwkv6 import Rwkv6Model, write_rwkv6
@@ -18,6 +21,7 @@ from models.rwkv6_configuration import Rwkv6Configuration
 from models.state_spaces import StateSpacesModel
 from models.state_spaces_configuration import StateSpacesConfiguration
 from zoo.training.initializations import (
+    initialize_llama,
     initialize_recurrent_gemma,
     initialize_rwkv6,
     initialize_state_spaces,
@@ -81,22 +85,14 @@ def _begin_rwkv6(architecture: Mapping[str, Any]) -> nn.Module:
 
 
 def _begin_llama(architecture: Mapping[str, Any]) -> nn.Module:
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    from models.transformers_models import TransformersModel
-
-    return TransformersModel(LlamaForCausalLM(LlamaConfig(**architecture)))
-
-
-def _publish_llama(directory: Path, model: Any) -> None:
-    from models.transformers_models import write_transformers
-
-    write_transformers(directory, model, torch.bfloat16)
+    model = LlamaModel(LlamaConfiguration.from_json(architecture))
+    initialize_llama(model, architecture.get("initializer_range"))
+    return model
 
 
 TRAINED_FAMILIES: Mapping[str, TrainedFamily] = {
     "state-spaces": TrainedFamily(_begin_state_spaces, write_checkpoint),
     "recurrent-gemma": TrainedFamily(_begin_recurrent_gemma, write_recurrent_gemma),
     "rwkv6": TrainedFamily(_begin_rwkv6, write_rwkv6),
-    "llama": TrainedFamily(_begin_llama, _publish_llama),
+    "llama": TrainedFamily(_begin_llama, write_llama),
 }

@@ -7,11 +7,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models.llama import LlamaModel
 from models.recurrent_gemma import GatedRecurrentUnit, RecurrentGemmaModel
 from models.rwkv6 import Rwkv6Model
 from models.state_spaces import Mamba2, StateSpacesModel
 
-__all__ = ["initialize_recurrent_gemma", "initialize_rwkv6", "initialize_state_spaces"]
+__all__ = ["initialize_llama", "initialize_recurrent_gemma", "initialize_rwkv6", "initialize_state_spaces"]
 
 
 def initialize_state_spaces(model: StateSpacesModel) -> None:
@@ -38,6 +39,20 @@ def initialize_state_spaces(model: StateSpacesModel) -> None:
                 parameter.div_(math.sqrt(residuals))
     if not configuration.tie_embeddings:
         nn.init.normal_(model.lm_head.weight, std=0.02)
+
+
+def initialize_llama(model: LlamaModel, deviation: float | None = None) -> None:
+    """As transformers does: all matrices drawn alike.
+
+    Args:
+        model: The model.
+        deviation: Standard deviation of the weights, `initializer_range` in `config.json`; 0.02 unless given.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02 if deviation is None else deviation)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 def initialize_recurrent_gemma(model: RecurrentGemmaModel) -> None:
