@@ -68,9 +68,8 @@ def baseline_file(folder: Path, model: str, accelerator: str | None = None) -> S
 
 
 def model_files(folder: Path, model: str) -> list[SnapshotFile]:
-    """Every file of a model that there is, the shared one first."""
-    paths = [folder / f"{model}.json", *sorted(folder.glob(f"*/{model}.json"))]
-    return [SnapshotFile(path) for path in paths if path.is_file()]
+    """The files of a model: the shared one, there or not, and those of accelerators."""
+    return [baseline_file(folder, model), *(SnapshotFile(path) for path in sorted(folder.glob(f"*/{model}.json")))]
 
 
 def read_accepted(folder: Path, model: str, accelerator: str | None) -> dict[str, Accepted]:

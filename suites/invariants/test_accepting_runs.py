@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shutil
-from pathlib import Path
 
 import pytest
 
@@ -102,6 +101,7 @@ def test_an_update_says_what_changed(zoo):
     said = re.fullmatch(
         r"oracle-niah_single_1-1024 +100\.00 → +([\d.]+)  (\d+) of 12 scores changed; environment changed", cell
     )
+    assert said, cell
     assert float(said[1]) == pytest.approx(100 * (1 - int(said[2]) / 12), abs=0.01)
     assert environment == "oracle, environment: the oracle's window: 2048 → 512"
     assert total.startswith("accepted: 1 cell, ")
@@ -156,23 +156,23 @@ def test_orphans_are_listed_and_removed_on_request(zoo):
     assert stranger.exists()
 
     removed = zoo.run("--snapshot-orphans=remove", "--collect-only", "-q")
-    assert [line.partition(":")[0] for line in _section(removed.stdout, "orphaned snapshots")] == ["removed"] * 2
+    assert [line.partition(":")[0] for line in _section(removed.stdout, "orphaned snapshots")][:2] == ["removed"] * 2
     assert not stranger.exists()
     assert SnapshotFile(path).read() == {key: each for key, each in before.items() if key != "niah_single_2-1024"}
     assert "orphaned" not in zoo.run("--collect-only", "-q").stdout
 
 
-def test_a_snapshot_that_cannot_be_written_is_told_in_one_line(zoo, tmp_path: Path):
-    """Where the folder of snapshots takes no file, the cell fails in one line that names the file."""
+def test_a_snapshot_that_cannot_be_written_is_told_in_one_line(zoo):
+    """Where a snapshot cannot be written, its cell fails in one line that names the file, and is not said accepted."""
     path = zoo.snapshot("oracle")
-    shutil.rmtree(path.parent)
-    path.parent.write_text("", encoding="utf-8")
-    try:
-        done = zoo.run("--snapshot-update", "--tasks=niah_single_1")
-        assert done.returncode == 1
-        assert "Traceback" not in done.stdout
-        (line,) = [line for line in done.stdout.splitlines() if line.startswith("E ")]
-        assert f"snapshot file {path}" in line
-    finally:
-        path.parent.unlink()
-        path.parent.mkdir()
+    before = path.read_bytes()
+    lock = path.with_name("oracle.json.lock")
+    lock.unlink(missing_ok=True)
+    lock.mkdir()
+    _write(zoo, window=200)
+    done = zoo.run("--snapshot-update", "--tasks=niah_single_1")
+    assert done.returncode == 1
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("E ")]
+    assert f"snapshot file {path} not written: " in line
+    assert _section(done.stdout, "accepted snapshots") == []
+    assert path.read_bytes() == before
