@@ -44,6 +44,7 @@ from benchmarks.suite_nights import (
     zoo_of,
 )
 from drift.changes import changes
+from drift.results import CellResult
 from generators.frames import FrameError
 from generators.tokenization import TokenizerError
 from models.checkpoints import CheckpointError
@@ -63,7 +64,8 @@ class Finding:
         before, now: Mean accuracy of the model's cells, in percent.
         cells: Those that fell, with by how many points.
         pools: Those that fell, with by how many points and the corrected p.
-        likelihoods: Pools whose expected answers became less or more likely; None where nothing was recorded.
+        nats: Mean change of the log-likelihood of an expected answer; None where it was not recorded.
+        likelihoods: Pools whose expected answers became less or more likely, as the run warns.
         incomparable: How many cells were asked other prompts than had been accepted, or were not run.
         named: The models that the run fails for or warns of.
         suspect: The field of the environment that the alert names first for this model; empty where it names none.
@@ -80,7 +82,8 @@ class Finding:
     now: float
     cells: tuple[str, ...]
     pools: tuple[str, ...]
-    likelihoods: tuple[str, ...] | None
+    nats: float | None
+    likelihoods: tuple[str, ...]
     incomparable: int
     named: tuple[str, ...]
     suspect: str
@@ -152,19 +155,27 @@ def found(
             for each in alert["pools"]
             if each["model"] == model
         ),
+        nats=_drift(both),
         likelihoods=tuple(
             f"{_pool(each['pool'])} {each['nats']:+.3f} nats (p = {each['adjusted']:.1g})"
             for each in alert["early_warnings"]
             if each["pool"]["model"] == model
-        )
-        if all(now.log_likelihoods and before.log_likelihoods for before, now in both)
-        else None,
+        ),
         incomparable=sum(each["name"] in own for each in alert["problems"]),
         named=tuple(dict.fromkeys(_named(run))),
         suspect=_suspect(alert, model),
         recorded={change.name: str(change) for b, now in both for change in changes(b.environment, now.environment)},
     )
     return replace(finding, right=_right(plant, finding, planted))
+
+
+def _drift(both: Sequence[tuple[CellResult, CellResult]]) -> float | None:
+    """The mean change of a log-likelihood, in nats; None where one is not recorded."""
+    if not all(before.log_likelihoods and now.log_likelihoods for before, now in both):
+        return None
+    return fmean(
+        new - old for before, now in both for old, new in zip(before.log_likelihoods, now.log_likelihoods, strict=False)
+    )
 
 
 def _pool(each: Mapping[str, Any]) -> str:
@@ -215,11 +226,8 @@ def findings(
         What was found, for each model that was changed.
     """
     copy = ZooCopy(zoo, folder)
-    if plant.every_model:
-        planted, control = given.models, ""
-    else:
-        others = [name for name in given.models if name != model]
-        planted, control = (model,), next(iter(others), "")
+    others = [name for name in given.models if name != model]
+    planted, control = (given.models, "") if plant.every_model else ((model,), next(iter(others), ""))
     try:
         plant.apply(copy, model)
     except (PlantError, FrameError, TokenizerError, CheckpointError) as error:
@@ -244,9 +252,9 @@ def table(rows: Sequence[Finding | Skipped]) -> str:
         + f". Harmless ones that were told of: {alarms} of {len(measured) - caught.total()}. "
         f"As it should be: {sum(row.right for row in measured)} of {len(measured)}.",
         "",
-        "| change | model | beside | accuracy | cells that fell | pools that fell | early warnings | caught by "
-        "| named | first suspect | right |",
-        "|---|---|---|---|---:|---|---|---|---|---|---|",
+        "| change | model | beside | accuracy | cells that fell | pools that fell | nats | early warnings "
+        "| caught by | named | first suspect | right |",
+        "|---|---|---|---|---:|---|---:|---|---|---|---|---|",
     ]
     return "\n".join([*lines, *(_row(row) for row in rows)])
 
@@ -254,7 +262,7 @@ def table(rows: Sequence[Finding | Skipped]) -> str:
 def _row(row: Finding | Skipped) -> str:
     if isinstance(row, Skipped):
         reason = row.reason.splitlines()[0]
-        return f"| {row.change} | {row.model} | | | | | | not run: {reason} | | | |"
+        return f"| {row.change} | {row.model} | | | | | | | not run: {reason} | | | |"
     return (
         "| "
         + " | ".join(
@@ -265,7 +273,8 @@ def _row(row: Finding | Skipped) -> str:
                 f"{row.before:.1f} → {row.now:.1f}",
                 f"{len(row.cells)}" + (f", {row.incomparable} not comparable" if row.incomparable else ""),
                 _surest(row.pools),
-                "not recorded" if row.likelihoods is None else _surest(row.likelihoods),
+                "not recorded" if row.nats is None else f"{row.nats:+.3f}",
+                _surest(row.likelihoods),
                 row.caught,
                 ", ".join(row.named) or "none",
                 row.recorded.get(row.suspect, row.suspect) or "none",
@@ -284,10 +293,14 @@ def main() -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser)
+    parser.add_argument("--into", nargs="+", metavar="M", help="change only these of the models (default: each)")
     parser.add_argument("--only", nargs="+", choices=list(PLANTS), default=list(PLANTS), help="which changes to plant")
     parser.add_argument("--transformers", type=Path, metavar="FOLDER", help="where another release of it is")
     given = parser.parse_args()
     zoo, plain = zoo_of(parser, given), asked(given)
+    into = plain.models if given.into is None else given.into
+    if unknown := [name for name in into if name not in plain.models]:
+        parser.error(f"--into: {', '.join(unknown)} is not among --models")
     stem = stem_of(given.out, "planted-changes")
     rows: list[Finding | Skipped] = []
     with working_folder(given.work) as folder:
@@ -301,7 +314,7 @@ def main() -> int:
                 rows += [Skipped(plant.name, name, "no --transformers FOLDER") for name in plain.models]
                 continue
             libraries = given.transformers.absolute() if plant.other_library else None
-            for model in plain.models[:1] if plant.every_model else plain.models:
+            for model in into[:1] if plant.every_model else into:
                 changed = folder / f"{key}-{model}"
                 rows += findings(plant, model, zoo, base, accepted, replace(plain, libraries=libraries), changed)
                 said(_row(rows[-1]))

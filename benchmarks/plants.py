@@ -201,7 +201,7 @@ PLANTS: Final = {
     "round-8": Plant("weights rounded to 8 bits", frozenset({"weights"}), partial(_round_weights, bits=8)),
     "round-4": Plant("weights rounded to 4 bits", frozenset({"weights"}), partial(_round_weights, bits=4)),
     "norm": Plant(f"one layer's norm scaled by {_NORM_FACTOR}", frozenset({"weights"}), _scale_norm),
-    "rotary": Plant("rotary base doubled", frozenset({"weights", "configuration"}), _double_rotary_base),
+    "rotary": Plant("rotary base doubled", frozenset({"configuration"}), _double_rotary_base),
     "defect": Plant(f"conv-state defect {CONVOLVED_HISTORY}", frozenset({"emulate"}), _take_on_defect),
     "beginning": Plant("one BOS more before every prompt", frozenset({"frame"}), _begin_once_more),
     "tokenizer": Plant(

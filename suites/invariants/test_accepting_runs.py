@@ -99,7 +99,9 @@ def test_an_update_says_what_changed(zoo):
     done = zoo.run("--snapshot-update", "--tasks=niah_single_1")
     cell, environment, total = _section(done.stdout, "accepted snapshots")
     said = re.fullmatch(
-        r"oracle-niah_single_1-1024 +100\.00 → +([\d.]+)  (\d+) of 12 scores changed; environment changed", cell
+        r"oracle-niah_single_1-1024 +100\.00 → +([\d.]+)  (\d+) of 12 scores changed; "
+        r"log-likelihoods changed by -[\d.]+; environment changed",
+        cell,
     )
     assert said, cell
     assert float(said[1]) == pytest.approx(100 * (1 - int(said[2]) / 12), abs=0.01)

@@ -207,7 +207,7 @@ def test_a_harmful_change_is_to_be_caught_and_named(alert, caught):
     """It counts as right where it is caught in any way, with the planted model and the right suspect named."""
     finding = _found(_night(**alert, suspects=_suspects("weights")))
     assert (finding.caught, finding.right) == (caught, caught != "neither")
-    assert (finding.before, finding.now, finding.suspect) == (100.0, 0.0, "weights")
+    assert (finding.before, finding.now, finding.nats, finding.suspect) == (100.0, 0.0, 0.0, "weights")
     assert finding.recorded == {"weights": "the checkpoint's weights: a → b"}
     if alert:
         assert finding.named == ("m2a",)
@@ -249,7 +249,7 @@ def test_the_tables_count():
     text = table_of_changes([caught, _found(_night()), skipped])
     assert "Harmful changes, 2 nights, caught by: accuracy 1, neither 1." in text
     assert "As it should be: 1 of 2." in text
-    assert "| rotary base doubled | mamba2 | | | | | | not run: it has no rotary embedding | | | |" in text
+    assert "| rotary base doubled | mamba2 | | | | | | | not run: it has no rotary embedding | | | |" in text
 
     moved = replace(BEFORE, scores=(1.0,) * 7 + (0.0,), log_likelihoods=(-0.5,) * 6 + (-0.498, -0.501))
     loud = repetition(ACCEPTED, _night(moved, 1, early_warnings=[WARNING]), (2, 512, 1))
