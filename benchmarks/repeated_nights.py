@@ -34,7 +34,7 @@ from benchmarks.suite_nights import (
     zoo_of,
 )
 
-# Threads, tokens a batch and workers of a night; together they also stay within two cores.
+# Threads, tokens a batch and workers of a night, which keep to two cores.
 _SETTINGS: Final = (
     (1, None, 0),
     (2, None, 0),
