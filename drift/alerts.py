@@ -76,7 +76,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Suspects:
-    """What changed for a model that has fallen.
+    """What changed for a model that has fallen, drifts or was asked something else.
 
     Attributes:
         model: The model.
@@ -100,7 +100,7 @@ class Alert:
         improved: Cells and pools that improved.
         warnings: Pools whose expected answers became more or less likely, the surest first.
         problems: Cases that failed otherwise.
-        suspects: What changed, for each model that has fallen.
+        suspects: What changed, for each model that the alert tells of.
         rerun: The command that runs just what failed again.
         history: The command that shows the past of the worst cell.
         results: The folder of the run's results.

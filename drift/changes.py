@@ -14,7 +14,7 @@ class Suspicion(IntEnum):
     """How likely a change of its kind shifts a score; the smaller number is the stronger suspect.
 
     Attributes:
-        MODEL: What the model is: its weights, or defects it takes on.
+        MODEL: What the model is: its weights, its configuration, or defects it takes on.
         PROMPT: What it is asked and how its answer is taken: tokenizer, frame, corpus, decoding.
         SOFTWARE: What computes it: kernels, and the libraries that its family runs on.
         HARDWARE: Where, and in which precision.
@@ -34,7 +34,7 @@ class Suspicion(IntEnum):
 
 # In order of suspicion, within a kind too.
 _KINDS: Final[Mapping[Suspicion, tuple[str, ...]]] = {
-    Suspicion.MODEL: ("weights", "revision", "emulate", "window", "served_model", "owned_by", "url"),
+    Suspicion.MODEL: ("weights", "configuration", "revision", "emulate", "window", "served_model", "owned_by", "url"),
     Suspicion.PROMPT: (
         "tokenizer",
         "frame",
@@ -73,6 +73,7 @@ _ALL_LIBRARIES: Final = tuple(dict.fromkeys(name for names in _LIBRARIES.values(
 
 _WORDS: Final[Mapping[str, str]] = {
     "weights": "the checkpoint's weights",
+    "configuration": "the checkpoint's configuration",
     "revision": "the checkpoint's revision",
     "emulate": "emulated defects",
     "window": "the oracle's window",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["UnwritableFolder", "ensure_writable", "write_atomically"]
+__all__ = ["UnwritableFolder", "ensure_writable", "remove_partial", "write_atomically"]
 
 
 class UnwritableFolder(OSError):
@@ -39,6 +40,12 @@ def write_atomically(path: Path, text: str, partial_folder: Path | None = None) 
     except BaseException:
         Path(partial).unlink(missing_ok=True)
         raise
+
+
+def remove_partial(path: Path) -> None:
+    """Removes unfinished files that processes left beside `path` when they were killed; nobody may be writing it."""
+    for partial in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        partial.unlink(missing_ok=True)
 
 
 def ensure_writable(folder: Path) -> None:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from drift.files import write_atomically
+from drift.files import remove_partial, write_atomically
 from drift.results import CellResult
 
 __all__ = ["Baseline", "SnapshotError", "SnapshotFile"]
@@ -106,9 +106,28 @@ class SnapshotFile:
         """Adds or replaces cells; every other cell of the file stays as it is.
 
         The caller holds the file's lock.
+
+        Raises:
+            SnapshotError: The file is damaged, or cannot be written; it stays as it is.
         """
-        merged = {**self.read(), **accepted}
-        environments = {_fingerprint(each.environment): each.environment for each in merged.values()}
+        self._write({**self.read(), **accepted})
+
+    def remove(self, keys: Collection[str]) -> None:
+        """Removes cells, and the file with the last of them.
+
+        The caller holds the file's lock.
+
+        Raises:
+            SnapshotError: The file is damaged, or cannot be written; it stays as it is.
+        """
+        kept = {key: baseline for key, baseline in self.read().items() if key not in keys}
+        if kept:
+            self._write(kept)
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def _write(self, cells: Mapping[str, Baseline]) -> None:
+        environments = {_fingerprint(each.environment): each.environment for each in cells.values()}
         text = "\n".join(
             [
                 "{",
@@ -117,12 +136,19 @@ class SnapshotFile:
                 *_joined(f'"{name}": {json.dumps(environments[name])}' for name in sorted(environments)),
                 "},",
                 '"cells": {',
-                *_joined(_cell_line(key, merged[key]) for key in sorted(merged, key=_natural)),
+                *_joined(_cell_line(key, cells[key]) for key in sorted(cells, key=_natural)),
                 "}",
                 "}",
             ]
         )
-        write_atomically(self.path, text + "\n")
+        try:
+            # Under the lock nobody else is writing: what is unfinished was left by a process that was killed.
+            remove_partial(self.path)
+            write_atomically(self.path, text + "\n")
+        except OSError as error:
+            raise SnapshotError(
+                f"snapshot file {self.path} cannot be written: {error.strerror or error}. It was left as it is."
+            ) from None
 
 
 def _joined(lines: Any) -> list[str]:

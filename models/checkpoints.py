@@ -18,6 +18,7 @@ from models.state_spaces_configuration import ConfigurationError, StateSpacesCon
 __all__ = [
     "CheckpointError",
     "check_tensors",
+    "configuration_fingerprint",
     "load_state_spaces",
     "read_configuration",
     "read_tensors",
@@ -56,6 +57,15 @@ def read_configuration(directory: Path) -> dict[str, Any]:
     if not isinstance(given, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(given).__name__}")
     return given
+
+
+def configuration_fingerprint(directory: Path) -> str:
+    """SHA-256 of what `config.json` says, in hexadecimal, however it is written.
+
+    Raises:
+        CheckpointError: It is missing or not a JSON object.
+    """
+    return hashlib.sha256(json.dumps(read_configuration(directory), sort_keys=True).encode()).hexdigest()
 
 
 def weights_files(directory: Path) -> list[Path]:

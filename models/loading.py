@@ -17,7 +17,13 @@ from generators.corpora.sets import Corpora
 from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
 from models import kernels
-from models.checkpoints import CheckpointError, load_state_spaces, read_configuration, weights_fingerprint
+from models.checkpoints import (
+    CheckpointError,
+    configuration_fingerprint,
+    load_state_spaces,
+    read_configuration,
+    weights_fingerprint,
+)
 from models.decoders import Decoder
 from models.determinism import settle
 from models.endpoint import Endpoint, EndpointError, connect
@@ -147,6 +153,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "family": card.family,
         **_implementation(card, decoder),
         "weights": None if directory is None else weights_fingerprint(directory)[:16],
+        "configuration": None if directory is None else configuration_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
         "frame": _frame_fingerprint(frame),

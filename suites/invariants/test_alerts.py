@@ -459,6 +459,28 @@ def test_an_alert_knows_the_nights_before(tmp_path):
     assert {(flip["prediction_before"], flip["prediction"]) for flip in cell["flips"]} == {(None, "Wrong.")}
 
 
+def test_answers_are_found_in_any_earlier_night(tmp_path):
+    """Where the last good night's results are gone, the answers then are those of an earlier one; else it says so."""
+    for night, result in enumerate((GOOD, GOOD, FELL), 1):
+        Night(tmp_path / str(night)).measured(result)
+        shutil.rmtree(tmp_path / "2", ignore_errors=True)
+    assert 'was `"Right."`; is `"Wrong."`' in (tmp_path / "3" / "alert.md").read_text(encoding="utf-8")
+    shutil.rmtree(tmp_path / "1")
+    Night(tmp_path / "4").measured(FELL)
+    text = (tmp_path / "4" / "alert.md").read_text(encoding="utf-8")
+    assert 'the answer then is not kept here; is `"Wrong."`' in text
+
+
+def test_other_prompts_have_suspects_too(tmp_path):
+    """Where prompts are not the snapshot's, the alert says what changed, once, and the reason names the cell once."""
+    asked = replace(GOOD, prompts=FELL.prompts[1:] + FELL.prompts[:1], environment={"weights": "a", "frame": "f"})
+    Night(tmp_path / "1").measured(asked)
+    content = json.loads((tmp_path / "1" / "alert.json").read_text(encoding="utf-8"))
+    ((problem,), (suspects,)) = content["problems"], content["suspects"]
+    assert problem["reason"].startswith("not comparable: prompts changed (40 of 40")
+    assert {each["name"] for each in suspects["since_accepted"]} == {"frame", "torch"}
+
+
 def test_what_is_accepted_is_no_night(tmp_path):
     """A run that accepts what it measures is in the history as that, and a good run for those that follow."""
     Night(tmp_path / "1", update_snapshots=True).measured(FELL)

@@ -17,7 +17,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints import CheckpointError, load_state_spaces, read_tensors, weights_files, write_checkpoint
+from models.checkpoints import (
+    CheckpointError,
+    configuration_fingerprint,
+    load_state_spaces,
+    read_tensors,
+    weights_files,
+    write_checkpoint,
+)
 from models.state_spaces import StateSpacesModel
 from suites.invariants.tiny_models import CONFIGURATIONS, HYBRID, changed, random_ids, tiny_model
 
@@ -368,3 +375,17 @@ def test_many_faults_stay_one_paragraph(written):
     message = refusal(written)
     assert "and 94 more" in message
     assert len(message) < 1000
+
+
+def test_a_configuration_is_known_by_what_it_says(tmp_path):
+    """The fingerprint of a configuration is the same however it is written, and another for another value."""
+    path = tmp_path / CONFIGURATION
+    prints = []
+    for text in (
+        '{"n_layer": 2, "attn_cfg": {"rotary_emb_base": 1e4}}',
+        '{ "attn_cfg": {"rotary_emb_base": 10000.0},\n"n_layer": 2}',
+    ):
+        path.write_text(text, encoding="utf-8")
+        prints.append(configuration_fingerprint(tmp_path))
+    path.write_text('{"n_layer": 2, "attn_cfg": {"rotary_emb_base": 2e4}}', encoding="utf-8")
+    assert prints[0] == prints[1] != configuration_fingerprint(tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -65,6 +66,24 @@ def test_the_test_is_the_enumerated_one(sizes: list[int], data: st.DataObject) -
     signs = data.draw(st.lists(st.sampled_from([-1, 1]), min_size=len(sizes), max_size=len(sizes)))
     values = [sign * size / 1000 for sign, size in zip(signs, sizes, strict=True)]
     assert signed_rank_p_value(values) == pytest.approx(_enumerated(values))
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=6, unique=True), st.floats(0.01, 0.9))
+@settings(quick, max_examples=20)
+def test_p_is_uniform_or_larger_under_the_null(sizes: list[int], alpha: float) -> None:
+    """Over all signs that drifts of different sizes can have, p is at most alpha no more often than alpha."""
+    signs = itertools.product((1, -1), repeat=len(sizes))
+    p_values = [signed_rank_p_value([a * b / 1000 for a, b in zip(each, sizes, strict=True)]) for each in signs]
+    assert sum(p <= alpha for p in p_values) / len(p_values) <= alpha * (1 + 1e-9)
+
+
+@pytest.mark.parametrize("examples", [32, 250])
+def test_ties_and_zeros_raise_no_false_alarms(examples: int) -> None:
+    """Where drifts are kept to a thousandth, many of them equal or zero, p is still at most alpha about as often."""
+    noise, runs = np.random.default_rng(examples), 1000
+    p_values = np.array([signed_rank_p_value(noise.normal(0, 0.002, examples).round(3)) for _ in range(runs)])
+    for alpha in (0.01, 0.05, 0.2):
+        assert (p_values <= alpha).mean() <= alpha + 3 * np.sqrt(alpha * (1 - alpha) / runs)
 
 
 def test_nights_without_drift_are_quiet() -> None:

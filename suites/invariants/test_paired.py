@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import sys
@@ -174,6 +175,18 @@ def test_the_interval_covers_the_truth(falls, rises):
                 low, high = confidence_interval(np.repeat([-1.0, 1.0, 0.0], [fell, rose, count - fell - rose]))
                 covered += chance * (low <= 100 * (rises - falls) <= high)
     assert covered > 0.935
+
+
+@quick
+@given(st.lists(fractions.map(abs), min_size=1, max_size=8), st.sampled_from([0.01, 0.05, 0.1, 0.25, 0.5, 0.9]))
+def test_p_is_uniform_or_larger_under_the_null(sizes, alpha):
+    """Over all signs that differences of any sizes can have, p is at most alpha no more often than alpha."""
+    p_values = [
+        _p([sign * size for sign, size in zip(signs, sizes, strict=True)])
+        for signs in itertools.product((1, -1), repeat=len(sizes))
+    ]
+    for level in (alpha, min(p_values)):
+        assert sum(p <= level for p in p_values) / len(p_values) <= level * (1 + 1e-9)
 
 
 @pytest.mark.parametrize("references", [1, 4])

@@ -11,6 +11,7 @@ import pytest
 
 from fixtures import devices
 from fixtures.devices import chosen_device, device_of_worker
+from fixtures.matrix import pytest_ignore_collect, selects_gpu_alone
 from fixtures.scheduling import scope_of
 from suites.invariants.runs import FULL_CASES, REPOSITORY, environment, run, write_full_zoo
 from zoo.cards import load_zoo
@@ -36,6 +37,38 @@ def test_niah_by_name_selects_every_needle_cell():
     assert _collected("-m", "gpu", "-k", "niah", folder="suites") == _cases(
         lambda cell: cell.depth is not None or cell.task.startswith("niah")
     )
+
+
+@pytest.mark.parametrize(
+    ("expression", "alone"),
+    [
+        ("gpu", True),
+        ("gpu and cell(model='m2a', length=1024)", True),
+        ("gpu and (cell(length=256) or cell(length=512))", True),
+        ("slow and gpu or gpu and cell(depth=50)", True),
+        ("", False),
+        ("not gpu", False),
+        ("gpu or slow", False),
+        ("gpu and slow or slow", False),
+        ("cell(model='m2a')", False),
+        ("not (not gpu)", False),
+        ("gpu and", False),
+    ],
+)
+def test_what_needs_the_gpu_mark_is_known(expression, alone):
+    """Of mark expressions without `not`, exactly those that no other mark can meet are known to need gpu."""
+    assert selects_gpu_alone(expression) is alone
+
+
+def test_runs_of_models_read_no_invariants():
+    """`-m gpu` leaves the invariants out unread, since none of their cases is marked so; other marks do not."""
+    invariants = REPOSITORY / "suites" / "invariants"
+    mark = "@pytest.mark." + "gpu"
+    assert not [path.name for path in invariants.glob("*.py") if mark in path.read_text(encoding="utf-8")]
+    for expression, read in (("gpu", False), ("gpu or cell(depth=50)", True)):
+        config = SimpleNamespace(rootpath=REPOSITORY, option=SimpleNamespace(markexpr=expression))
+        assert pytest_ignore_collect(invariants, config) is (None if read else True)
+        assert pytest_ignore_collect(REPOSITORY / "suites" / "evaluation", config) is None
 
 
 def test_a_cell_mark_selects_exactly():
