@@ -261,6 +261,8 @@ class _Continuation(Generic[StateType]):
         if len(begun) > 1:
             state = state.joined([part for _, _, part in begun[1:]])
         del begun
+        # How many more tokens the state of each row has room for: those whose drafts agree far are ahead of the others.
+        room = [self._tokens_to_generate - len(self._results[row]) for row in rows if row is not None]
         while True:
             self._check(logits, rows)
             chosen = logits.argmax(-1)
@@ -271,11 +273,13 @@ class _Continuation(Generic[StateType]):
             going = [i for i, row in enumerate(rows) if row is not None]
             if not going:
                 return
-            # Dropping rows copies the state of all others, so a few finished ones are carried along.
-            if len(going) <= _DROPPED_AT * len(rows):
+            # Dropping rows copies the state of all others, so a few finished ones are carried along while they fit.
+            if len(going) <= _DROPPED_AT * len(rows) or not all(room):
                 kept = torch.tensor(going, device=device)
                 rows, chosen, state = [rows[i] for i in going], chosen[kept], state.select(kept)
+                room = [room[i] for i in going]
             logits, state = self._decoder.step(chosen, state)
+            room = [left - 1 for left in room]
 
     def _begun(
         self, part: Sequence[int], branch_of: Mapping[int, Branch[StateType]], capacity: int

@@ -408,3 +408,14 @@ def test_a_draft_read_with_broken_logits_is_an_error(kind, place):
             drafts=[[3, 3, 3]] * 2,
         )
     assert (error.value.row, error.value.token) == (1, place)
+
+
+def test_rows_ahead_of_others_stay_within_their_room():
+    """A row whose draft agreed far and that is finished early is not stepped beyond what its state has room for."""
+    model, tokens = tiny("hybrid"), 16
+    # With their answers they fill a state exactly, as capacities are rounded up to multiples of 256.
+    prompts = [random_ids(256 - tokens, seed=seed).tolist() for seed in range(5)]
+    plain = greedy(model, prompts, tokens_to_generate=tokens, end_of_sequence=None)
+    drafts = [plain[0][:-2], *([(answer[0] + 1) % VOCABULARY] for answer in plain[1:])]
+    found = greedy(model, prompts, tokens_to_generate=tokens, end_of_sequence=None, drafts=drafts)
+    assert found == plain
