@@ -91,7 +91,7 @@ def test_filters_select_exactly():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--models=m2b"], "--models: unknown model m2b (did you mean m2a?); there are m2a"),
+        (["--models=m2b"], "--models: unknown model m2b (did you mean m2a?); there are mamba2, m2a"),
         (["--tasks=niah_singel_1"], "--tasks: unknown task niah_singel_1 (did you mean niah_single_1?); there are"),
         (["--lengths=1000"], "--lengths: unknown length 1000 (did you mean 1024?); there are 256, 512, 1024"),
         (["--depths=55"], "--depths: unknown depth 55 (did you mean 50?); there are 0, 20, 40"),

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from generators.corpora.essays import embedded_essays
@@ -83,6 +83,8 @@ def test_training_prompts_are_those_of_the_evaluation(name, index):
     """The first question of a text stands in the model's frame, its answer where the evaluation expects one."""
     tokenizer, frame, texts = _texts(NeedleTexts, name)
     text = texts.text(Draw(TRAINING, "test", index), 512)
+    # Four keys and values of UUIDs leave no room for the answer.
+    assume(any(text.answer))
     before = [part.id for part in frame.before if isinstance(part, Special)]
     assert list(text.ids[: len(before)]) == before
     first = text.answer.index(True)
