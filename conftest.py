@@ -2,6 +2,7 @@
 
 pytest_plugins = [
     "fixtures.devices",
+    "fixtures.chosen_examples",
     "fixtures.options",
     "fixtures.matrix",
     "fixtures.preflight",

@@ -101,7 +101,7 @@ class Alert:
         warnings: Pools whose expected answers became more or less likely, the surest first.
         problems: Cases that failed otherwise.
         suspects: What changed, for each model that the alert tells of.
-        rerun: The command that runs just what failed again.
+        rerun: The command that asks just what failed again: the flipped examples of fallen cells, or whole cells.
         history: The command that shows the past of the worst cell.
         results: The folder of the run's results.
     """

@@ -39,7 +39,7 @@ def flips(before: Examples, now: Examples) -> list[Flip]:
     """
     then = {prompt: i for i, prompt in enumerate(before.prompts)}
     found = []
-    for index, (prompt, score) in enumerate(zip(now.prompts, now.scores, strict=True)):
+    for row, (index, prompt, score) in enumerate(zip(now.indices, now.prompts, now.scores, strict=True)):
         old = then.get(prompt)
         if old is None or before.scores[old] == score:
             continue
@@ -50,8 +50,8 @@ def flips(before: Examples, now: Examples) -> list[Flip]:
                 score_before=before.scores[old],
                 score=score,
                 prediction_before=None if before.predictions is None else before.predictions[old],
-                prediction=None if now.predictions is None else now.predictions[index],
-                references=None if now.references is None else now.references[index],
+                prediction=None if now.predictions is None else now.predictions[row],
+                references=None if now.references is None else now.references[row],
             )
         )
     return sorted(found, key=lambda flip: flip.score > flip.score_before)

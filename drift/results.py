@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ class CellResult:
         reached_depths: For each reference, the depth its needle reached, in percent.
         seconds: Wall time by stage: generate, decode.
         environment: What produced the result: versions, device, dtype, fingerprints, settings.
+        chosen: The indices of its examples, where they were chosen one by one; empty where they are the first ones.
     """
 
     zoo: str
@@ -52,6 +53,12 @@ class CellResult:
     seconds: Mapping[str, float]
     environment: Mapping[str, Any]
     log_likelihoods: tuple[float, ...] = ()
+    chosen: tuple[int, ...] = ()
+
+    @property
+    def indices(self) -> Sequence[int]:
+        """The number of each example within the cell."""
+        return self.chosen or range(len(self.scores))
 
     @property
     def key(self) -> str:
@@ -87,8 +94,9 @@ class CellResult:
             lists = {name: value for name, value in given.items() if isinstance(value, list)}
             for name, value in lists.items():
                 given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
-            # Results written before log-likelihoods were kept have none.
-            given.setdefault("log_likelihoods", ())
+            # Results written before these were kept have none.
+            for name in ("log_likelihoods", "chosen"):
+                given.setdefault(name, ())
             return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise ResultError(f"{path} is not a readable cell result: {error}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -63,6 +63,7 @@ class Examples:
         scores: In [0, 1].
         prompts: Digests of the prompts.
         environment: What produced the scores.
+        indices: The number of each example within the cell.
         predictions: The answers, where they are known.
         references: What right answers hold, where it is known.
     """
@@ -70,16 +71,18 @@ class Examples:
     scores: tuple[float, ...]
     prompts: tuple[str, ...]
     environment: Mapping[str, Any]
+    indices: Sequence[int]
     predictions: tuple[str | None, ...] | None = None
     references: tuple[tuple[str, ...], ...] | None = None
 
     @classmethod
     def of_result(cls, result: CellResult) -> Examples:
-        return cls(result.scores, result.prompts, result.environment, result.predictions, result.references)
+        measured = result.scores, result.prompts, result.environment, result.indices
+        return cls(*measured, result.predictions, result.references)
 
     @classmethod
     def of_baseline(cls, baseline: Baseline) -> Examples:
-        return cls(baseline.scores, baseline.prompts, baseline.environment)
+        return cls(baseline.scores, baseline.prompts, baseline.environment, range(len(baseline.scores)))
 
     @property
     def proportion(self) -> Proportion:

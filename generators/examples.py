@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Final
@@ -130,22 +130,29 @@ class ExampleSource:
             LengthTooSmall: One of them does not fit; the error names the smallest length that fits
                 all of them.
         """
-        for index in range(count):
-            try:
-                yield self.example(index)
-            except LengthTooSmall:
-                smallest = self._smallest(range(count), self.length)
-                raise LengthTooSmall(self.task.name, self.length, smallest) from None
+        yield from self._stream(range(count))
 
     def examples(self, count: int) -> list[Example]:
         """The first `count` examples; raises as `stream`."""
         return list(self.stream(count))
 
+    def chosen(self, indices: Sequence[int]) -> list[Example]:
+        """The examples of some indices; raises as `stream`."""
+        return list(self._stream(indices))
+
+    def _stream(self, indices: Sequence[int]) -> Iterator[Example]:
+        for index in indices:
+            try:
+                yield self.example(index)
+            except LengthTooSmall:
+                smallest = self._smallest(indices, self.length)
+                raise LengthTooSmall(self.task.name, self.length, smallest) from None
+
     def smallest_length(self, count: int) -> int:
         """The smallest length in tokens that fits the first `count` examples."""
         return self._smallest(range(count), 1)
 
-    def _smallest(self, indices: range, length: int) -> int:
+    def _smallest(self, indices: Sequence[int], length: int) -> int:
         """The smallest length from `length` on that fits some examples."""
         # What a task shows beside its haystack may grow with the length, so the first answer is a start.
         while True:

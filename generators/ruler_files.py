@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain
@@ -101,8 +101,18 @@ class PromptFile:
 
     def examples(self, count: int, tokenizer: Tokenizer, frame: Frame) -> list[Example]:
         """The first `count` lines, tokenized as a model wants them."""
+        return self.chosen(range(min(count, len(self.records))), tokenizer, frame)
+
+    def chosen(self, indices: Sequence[int], tokenizer: Tokenizer, frame: Frame) -> list[Example]:
+        """Some lines, tokenized as a model wants them.
+
+        Args:
+            indices: Below the number of records.
+            tokenizer: The model's own.
+            frame: What the model wants around every prompt.
+        """
         result = []
-        for record in self.records[:count]:
+        for record in map(self.records.__getitem__, indices):
             assembly = assemble(tokenizer, framed(frame, [Piece(record.input)], record.answer_prefix))
             result.append(
                 Example(

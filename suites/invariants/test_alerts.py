@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 import threading
 import xml.etree.ElementTree as ElementTree
@@ -39,7 +40,7 @@ from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks import tasks
 from generators.tokenization import load_tokenizer
-from suites.invariants.runs import REPOSITORY, SmallZoo
+from suites.invariants.runs import REPOSITORY, SmallZoo, run
 from suites.invariants.sample_results import sample_result
 from zoo.cards import Cell, load_zoo
 
@@ -180,6 +181,11 @@ def test_the_rerun_keeps_the_options():
     assert command == (
         "pytest -m gpu --models=m2a --tasks=vt --lengths=256 '--zoo=my zoo.toml' --samples=64 --corpus=real"
     )
+    examples = {Cell("m2a", "vt", 256): [17, 3], Cell("tpp", "essay-word-uuid", 512, 50): [0]}
+    assert rerun_command(list(examples), list(examples), options, examples) == (
+        "pytest -m gpu --examples=m2a-vt-256:3,17 --examples=tpp-essay-word-uuid-512-d50:0 "
+        "'--zoo=my zoo.toml' --corpus=real"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -313,7 +319,28 @@ def test_a_fallen_model_raises_an_alert(night):
         assert all(flip["prediction"] == result.predictions[flip["index"]] for flip in cell["flips"])
         assert cell["shift"]["points"] == pytest.approx(-100 * len(fell) / 12)
     assert None in {each["by"] for each in content["pools"]}
-    assert "pytest -m gpu --models=window --tasks=niah_single_1,niah_single_2 --lengths=1024 --zoo=" in text
+    assert re.search(r"`pytest -m gpu (--examples=window-niah_single_[12]-1024:[\d,]+ ){2}--zoo=", text)
+
+
+def test_the_rerun_asks_just_what_flipped(night):
+    """An alert's command asks the examples that flipped and no others, and shows both scores, without a verdict."""
+    alert = json.loads((night.results / "alert.json").read_text(encoding="utf-8"))
+    program, *arguments = shlex.split(alert["rerun"])
+    assert program == "pytest"
+    folder = night.folder / "again"
+    done = run(*arguments, f"--results={folder / '1'}")
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED, done.stdout
+    again = {each.key: each for each in ResultFolder(folder / "1").read()}
+    assert {key: list(result.indices) for key, result in again.items()} == {
+        cell["key"]: [flip["index"] for flip in cell["flips"]] for cell in alert["fallen"]
+    }
+    shown = done.stdout.partition("= chosen examples =")[2]
+    for cell in alert["fallen"]:
+        assert again[cell["key"]].accuracy == 0
+        for flip in cell["flips"]:
+            assert f"example {flip['index']}, prompt {flip['prompt']}: 1 → 0; expected ['" in shown
+    assert [path.name for path in folder.iterdir()] == ["1"]
+    assert not list((folder / "1").glob("alert.*"))
 
 
 def test_alerts_reach_people_once(night):
@@ -386,6 +413,7 @@ class Night:
             option=SimpleNamespace(**_OPTIONS, **given | options), rootpath=folder.parent, stash={}
         )
         self.config.stash[OPTIONS] = SimpleNamespace(
+            examples=None,
             zoo=load_zoo("pocket"),
             results=self.results,
             snapshots=snapshots,

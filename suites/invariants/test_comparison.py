@@ -33,7 +33,7 @@ scores = st.lists(shares, min_size=1, max_size=30).map(tuple)
 
 def _examples(scores, first=0, environment=None):
     prompts = tuple(f"{first + i:08x}" for i in range(len(scores)))
-    return Examples(tuple(scores), prompts, environment or {})
+    return Examples(tuple(scores), prompts, environment or {}, range(len(scores)))
 
 
 def _source(cell, name="run", model="m2a", asked=None):

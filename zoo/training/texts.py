@@ -35,6 +35,7 @@ class Mixture:
         needles: At most so many needles in a text, context permitting.
         filled: Share of the texts that fill the context; the others end anywhere above a quarter.
         any_hops: Whether chains of variables have any number of hops up to the task's own.
+        texts_alike: Whether the answers of every text weigh alike in the loss, however long, rather than every token.
     """
 
     texts: Mapping[str, float]
@@ -46,6 +47,7 @@ class Mixture:
     filled: float
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     any_hops: bool = False
+    texts_alike: bool = False
 
 
 @dataclass(frozen=True)

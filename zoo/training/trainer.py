@@ -177,20 +177,28 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16):
             logits = self.model(ids[:, :-1].clamp(min=0))
         logits = logits.float().flatten(0, 1)
-        targets, answers = ids[:, 1:].flatten(), answers[:, 1:].flatten()
+        targets, answers = ids[:, 1:].flatten(), answers[:, 1:]
+        weights = self._weights(answers).flatten()
+        answers = answers.flatten()
         padding = targets == _PADDING
         losses = functional.cross_entropy(logits, targets.masked_fill(padding, 0), reduction="none")
         losses = losses.masked_fill(padding, 0.0)
-        # A small batch of short contexts may hold no answer at all.
-        answer_tokens = answers.sum().clamp(min=1)
-        on_answers = (losses * answers).sum() / answer_tokens
+        on_answers = (losses * weights).sum()
         everywhere = losses.sum() / (~padding).sum()
         self._optimizer.zero_grad(set_to_none=True)
         (on_answers + self.recipe.text_weight * everywhere).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self._optimizer.step()
-        right = ((logits.argmax(-1) == targets) & answers).sum() / answer_tokens
+        right = ((logits.argmax(-1) == targets) & answers).sum() / answers.sum().clamp(min=1)
         return on_answers.item(), right.item()
+
+    def _weights(self, answers: Tensor) -> Tensor:
+        """The weight of each token's loss, (rows, tokens), adding up to one over the answers."""
+        weights = answers.float()
+        if self.recipe.mixture_at(self.step).texts_alike:
+            weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
+        # A small batch of short contexts may hold no answer at all.
+        return weights / weights.sum().clamp(min=1)
 
     def _drawn(self) -> MixedTexts:
         """What draws the texts of the step."""
