@@ -65,7 +65,7 @@ class Finding:
         cells: Those that fell, with by how many points.
         pools: Those that fell, with by how many points and the corrected p.
         nats: Mean change of the log-likelihood of an expected answer; None where it was not recorded.
-        likelihoods: Pools whose expected answers became less or more likely, as the run warns.
+        likelihoods: Pools whose expected answers became less or more likely, or scattered, as the run warns.
         incomparable: How many cells were asked other prompts than had been accepted, or were not run.
         named: The models that the run fails for or warns of.
         suspect: The field of the environment that the alert names first for this model; empty where it names none.
@@ -156,11 +156,7 @@ def found(
             if each["model"] == model
         ),
         nats=_drift(both),
-        likelihoods=tuple(
-            f"{_pool(each['pool'])} {each['nats']:+.3f} nats (p = {each['adjusted']:.1g})"
-            for each in alert["early_warnings"]
-            if each["pool"]["model"] == model
-        ),
+        likelihoods=tuple(_warned(each) for each in alert["early_warnings"] if each["pool"]["model"] == model),
         incomparable=sum(each["name"] in own for each in alert["problems"]),
         named=tuple(dict.fromkeys(_named(run))),
         suspect=_suspect(alert, model),
@@ -181,6 +177,13 @@ def _drift(both: Sequence[tuple[CellResult, CellResult]]) -> float | None:
 def _pool(each: Mapping[str, Any]) -> str:
     """A pool within its model, as an alert has it."""
     return "all cells" if each["by"] is None else f"{each['by']} {each['value']}"
+
+
+def _warned(each: Mapping[str, Any]) -> str:
+    """An early warning, as an alert has it."""
+    if each["kind"] == "scatter":
+        return f"{_pool(each['pool'])} scattered by {each['nats']:.3f} nats"
+    return f"{_pool(each['pool'])} {each['nats']:+.3f} nats (p = {each['adjusted']:.1g})"
 
 
 def _named(run: Night) -> Iterator[str]:

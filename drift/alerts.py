@@ -13,6 +13,7 @@ from drift.history import Onset
 from drift.paired import Shift
 from drift.pooled import PooledVerdict
 from drift.rendering import rendered
+from drift.scatter import ScatterWarning
 
 __all__ = ["Alert", "FallenCell", "Problem", "Suspects", "as_json", "as_markdown"]
 
@@ -98,7 +99,8 @@ class Alert:
         fallen: Those that regressed, the largest fall first.
         pools: Pools that regressed, the surest first.
         improved: Cells and pools that improved.
-        warnings: Pools whose expected answers became more or less likely, the surest first.
+        warnings: Pools whose expected answers became more or less likely, the surest first; then models whose
+            log-likelihoods scattered.
         problems: Cases that failed otherwise.
         suspects: What changed, for each model that the alert tells of.
         rerun: The command that asks just what failed again: the flipped examples of fallen cells, or whole cells.
@@ -110,7 +112,7 @@ class Alert:
     fallen: tuple[FallenCell, ...]
     pools: tuple[PooledVerdict, ...]
     improved: tuple[str, ...]
-    warnings: tuple[EarlyWarning, ...]
+    warnings: tuple[EarlyWarning | ScatterWarning, ...]
     problems: tuple[Problem, ...]
     suspects: tuple[Suspects, ...]
     rerun: str
@@ -167,7 +169,7 @@ def as_json(alert: Alert) -> str:
             for each in alert.pools
         ],
         "improved": alert.improved,
-        "early_warnings": [asdict(each) for each in alert.warnings],
+        "early_warnings": [{"kind": each.kind, **asdict(each)} for each in alert.warnings],
         "problems": [asdict(each) for each in alert.problems],
         "suspects": [
             {

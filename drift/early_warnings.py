@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -30,6 +30,8 @@ class EarlyWarning:
         adjusted: The p-value after correction for all pools of the declared matrix.
         cells: How many cells were compared.
     """
+
+    kind: ClassVar[str] = "drift"
 
     pool: Pool
     nats: float

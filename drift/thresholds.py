@@ -15,6 +15,7 @@ __all__ = ["DEFAULT", "ThresholdError", "ThresholdTable", "Thresholds", "load_th
 
 DEFAULT = Path(__file__).parent / "thresholds.toml"
 
+_DTYPES = ("float32", "float16", "bfloat16")
 _OF_THE_NIGHT = ("pooled_error_rate", "pooled_correction", "warning_error_rate", "warning_fails")
 
 
@@ -41,6 +42,11 @@ def _shares(value: object) -> bool:
     return isinstance(value, list) and all(map(kept, value))
 
 
+def _by_dtype(value: object) -> bool:
+    kept, _ = _between(0, 100)
+    return isinstance(value, dict) and value.keys() <= set(_DTYPES) and all(map(kept, value.values()))
+
+
 _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "error_rate": _between(0, 0.5),
     "smallest_effect": _between(0, 100, lowest_too=True),
@@ -53,6 +59,7 @@ _RULES: dict[str, tuple[Callable[[object], bool], str]] = {
     "pooled_smallest_effect": _between(0, 100, lowest_too=True),
     "warning_error_rate": _between(0, 0.5),
     "warning_smallest_effect": _between(0, 100, lowest_too=True),
+    "warning_smallest_scatter": (_by_dtype, f"a table of numbers above 0, by {', '.join(_DTYPES)}"),
     "warning_fails": (lambda value: isinstance(value, bool), "true or false"),
 }
 
@@ -80,6 +87,8 @@ class Thresholds:
         warning_error_rate: As `pooled_error_rate`, of the pools whose log-likelihood is said to drift.
         warning_smallest_effect: The smallest mean change of an expected answer's log-likelihood worth a
             warning, in nats.
+        warning_smallest_scatter: By what a model computes in, the smallest root mean square of the changes of its
+            expected answers' log-likelihoods worth a warning, in nats; none for what is not named.
         warning_fails: Whether a night fails where expected answers became less likely.
     """
 
@@ -96,6 +105,7 @@ class Thresholds:
     pooled_smallest_effect: float = 0.5
     warning_error_rate: float = 0.01
     warning_smallest_effect: float = 0.02
+    warning_smallest_scatter: Mapping[str, float] = field(default_factory=dict)
     warning_fails: bool = False
 
     @property

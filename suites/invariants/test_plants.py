@@ -172,7 +172,8 @@ NOW = replace(BEFORE, scores=(0.0,) * 8, environment={**_ENVIRONMENT, "weights":
 QUIET = {"title": "no shift", "fallen": [], "pools": [], "problems": [], "early_warnings": [], "suspects": []}
 FALLEN = {"model": "m2a", "key": BEFORE.key, "shift": {"points": -100.0}}
 POOL = {"model": "m2a", "by": "task", "value": "vt", "points": -9.0, "adjusted": 1e-5}
-WARNING = {"pool": {"model": "m2a", "by": None, "value": None}, "nats": -0.25, "adjusted": 1e-4}
+WARNING = {"kind": "drift", "pool": {"model": "m2a", "by": None, "value": None}, "nats": -0.25, "adjusted": 1e-4}
+SCATTER = {"kind": "scatter", "pool": WARNING["pool"], "nats": 0.03}
 PROBLEM = {"name": f"m2a-{BEFORE.key}", "reason": "not comparable"}
 
 
@@ -199,6 +200,7 @@ def _found(run, key="round-4") -> Finding:
         ({"fallen": [FALLEN]}, "accuracy"),
         ({"pools": [POOL]}, "accuracy"),
         ({"early_warnings": [WARNING]}, "log-likelihood"),
+        ({"early_warnings": [SCATTER]}, "log-likelihood"),
         ({"problems": [PROBLEM]}, "prompts"),
         ({"fallen": [FALLEN], "early_warnings": [WARNING]}, "accuracy and log-likelihood"),
     ],

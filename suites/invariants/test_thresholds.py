@@ -20,9 +20,9 @@ def _loaded(tmp_path, text):
 
 
 def test_the_defaults_of_file_and_code_agree():
-    """The default file says what the code's defaults are, but for the stages, which code has none of."""
+    """The default file says what the code's defaults are, but for stages and scatter, which code has none of."""
     common = load_thresholds(DEFAULT, [], []).common
-    assert replace(common, stages=(), gates=()) == Thresholds()
+    assert replace(common, stages=(), gates=(), warning_smallest_scatter={}) == Thresholds()
     assert common.stages == (250, 500, 1000)
 
 
@@ -62,6 +62,8 @@ def test_models_and_tasks_have_thresholds_of_their_own(tmp_path):
         ("gates = [0.1]", "gates must have one number for each of the 3 stages but the last, not [0.1]"),
         ("[models.m2a]\nstages = [9]", "m2a: gates must have one number for each of the 1 stages but the last"),
         ('pooled_correction = "bonferroni"', 'pooled_correction must be "bh" or "by", not \'bonferroni\''),
+        ("warning_smallest_scatter = { int8 = 1 }", "warning_smallest_scatter must be a table of numbers above 0, by fl"),
+        ("warning_smallest_scatter = { float32 = 0 }", "warning_smallest_scatter must be a table of numbers above 0"),
         ("eror_rate = 0.1", "unknown field eror_rate (did you mean error_rate?)"),
         ("comparisons = 3", "unknown field comparisons"),
         ("[models.m2b]\nspending = 2", "unknown model m2b (did you mean m2a?); there are m2a, sl"),
