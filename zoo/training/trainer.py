@@ -178,27 +178,30 @@ class Trainer:
             logits = self.model(ids[:, :-1].clamp(min=0))
         logits = logits.float().flatten(0, 1)
         targets, answers = ids[:, 1:].flatten(), answers[:, 1:]
-        weights = self._weights(answers).flatten()
-        answers = answers.flatten()
         padding = targets == _PADDING
         losses = functional.cross_entropy(logits, targets.masked_fill(padding, 0), reduction="none")
         losses = losses.masked_fill(padding, 0.0)
-        on_answers = (losses * weights).sum()
+        on_answers = self._on_answers(losses.view_as(answers), answers)
         everywhere = losses.sum() / (~padding).sum()
         self._optimizer.zero_grad(set_to_none=True)
         (on_answers + self.recipe.text_weight * everywhere).backward()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.recipe.clip)
         self._optimizer.step()
+        answers = answers.flatten()
         right = ((logits.argmax(-1) == targets) & answers).sum() / answers.sum().clamp(min=1)
         return on_answers.item(), right.item()
 
-    def _weights(self, answers: Tensor) -> Tensor:
-        """The weight of each token's loss, (rows, tokens), adding up to one over the answers."""
-        weights = answers.float()
-        if self.recipe.mixture_at(self.step).texts_alike:
-            weights = weights / weights.sum(1, keepdim=True).clamp(min=1)
-        # A small batch of short contexts may hold no answer at all.
-        return weights / weights.sum().clamp(min=1)
+    def _on_answers(self, losses: Tensor, answers: Tensor) -> Tensor:
+        """The mean loss on answers, as the mixture weighs them.
+
+        Args:
+            losses: Of each token, (rows, tokens).
+            answers: Whether it belongs to an answer. A small batch of short contexts may hold none.
+        """
+        if not self.recipe.mixture_at(self.step).texts_alike:
+            return (losses * answers).sum() / answers.sum().clamp(min=1)
+        weights = answers / answers.sum(1, keepdim=True).clamp(min=1)
+        return (losses * (weights / weights.sum().clamp(min=1))).sum()
 
     def _drawn(self) -> MixedTexts:
         """What draws the texts of the step."""
