@@ -12,7 +12,7 @@ import pytest
 from fixtures import devices
 from fixtures.devices import chosen_device, device_of_worker
 from fixtures.matrix import pytest_ignore_collect, selects_gpu_alone
-from fixtures.scheduling import scope_of
+from fixtures.scheduling import scope_of, shards_of
 from suites.invariants.runs import FULL_CASES, REPOSITORY, environment, run, write_full_zoo
 from zoo.cards import load_zoo
 
@@ -173,12 +173,30 @@ def test_as_many_workers_as_accelerators(monkeypatch, visible, device, marks, wo
 
 
 def test_cells_of_a_model_stay_on_one_worker():
-    """The scope of a case is its model, the longest name that fits; shards split a model by cell."""
-    models = ["sl", "sl-it"]
-    assert scope_of(f"{RULER}[sl-niah_single_1-256]", models, 1) == "sl/0"
-    assert scope_of(f"{RULER}[sl-it-niah_single_1-256]", models, 1) == "sl-it/0"
-    assert scope_of("suites/invariants/test_draws.py::test_x[sl-1]", models, 1) == "suites/invariants/test_draws.py"
-    shared = "[sl-essay-word-number-1024-d50]"
-    assert scope_of(POSITION + shared, models, 4) == scope_of(FORMAT + shared, models, 4)
-    shards = {scope_of(f"{RULER}[sl-niah_single_1-{length}]", models, 2) for length in range(100)}
-    assert shards == {"sl/0", "sl/1"}
+    """The scope of a case is its model, the longest name that fits; shards split a model by cell, but not by depth."""
+    whole, split = {"sl": 1, "sl-it": 1}, {"sl": 4, "sl-it": 1}
+    assert scope_of(f"{RULER}[sl-niah_single_1-256]", whole) == "sl/0"
+    assert scope_of(f"{RULER}[sl-it-niah_single_1-256]", whole) == "sl-it/0"
+    assert scope_of("suites/invariants/test_draws.py::test_x[sl-1]", whole) == "suites/invariants/test_draws.py"
+    placed = [f"{file}[sl-essay-word-number-1024-d{depth}]" for file in (POSITION, FORMAT) for depth in (0, 50, 100)]
+    assert len({scope_of(nodeid, split) for nodeid in placed}) == 1
+    shards = {scope_of(f"{RULER}[sl-niah_single_1-{length}]", split) for length in range(100)}
+    assert shards == {f"sl/{i}" for i in range(4)}
+
+
+@pytest.mark.parametrize(
+    ("models", "workers", "split"),
+    [
+        (["a", "b", "c"], 1, []),
+        (["a", "b", "c"], 2, ["c"]),
+        (["a", "b", "c"], 3, ["c"]),
+        (["a", "b", "c"], 4, ["a", "b", "c"]),
+        (["a"], 2, ["a"]),
+        ([], 2, []),
+    ],
+)
+def test_models_are_split_where_workers_would_wait(models, workers, split):
+    """One worker splits no model, few split the last alone, and more than there are models split all of them."""
+    shards = shards_of(models, workers)
+    assert list(shards) == models
+    assert [name for name, count in shards.items() if count > 1] == split
