@@ -15,7 +15,7 @@ from drift.comparison_reports import as_json, as_markdown, print_comparison
 from drift.history import History
 from drift.history_reports import history_json, plot_history, print_history
 from drift.nights import cell_nights, mean_nights
-from drift.sources import Source, SourceError, read_source
+from drift.sources import Source, SourceError, merged, read_source
 from drift.thresholds import DEFAULT, ThresholdTable, load_thresholds
 from zoo.cards import unknown_name
 
@@ -34,7 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     side = "a run's folder of results, a snapshot file or folder, or `paper`; add :MODEL to name one of its models"
     compare.add_argument("before", metavar="RUN_A", help=side)
-    compare.add_argument("now", metavar="RUN_B", help="the same, for the other side")
+    compare.add_argument(
+        "now", metavar="RUN_B", nargs="+", help="the same, for the other side; several are the shards of one run"
+    )
     compare.add_argument(
         "--unpaired", action="store_true", help="compare accuracies alone, as for different prompts; finds less"
     )
@@ -72,7 +74,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _compare(given: argparse.Namespace) -> int:
-    before, now = read_source(given.before), read_source(given.now)
+    before, now = read_source(given.before), merged([read_source(each) for each in given.now])
     thresholds = _thresholds(given.thresholds, before, now)
     comparison = compared(before, now, thresholds, unpaired=given.unpaired)
     if given.json:

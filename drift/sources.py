@@ -13,7 +13,7 @@ from drift.results import CellResult, ResultFolder
 from drift.snapshots import Baseline, SnapshotFile
 from drift.unpaired import Proportion
 
-__all__ = ["PAPER", "Examples", "Place", "Source", "SourceError", "read_source"]
+__all__ = ["PAPER", "Examples", "Place", "Source", "SourceError", "merged", "read_source"]
 
 PAPER: Final = "paper"
 
@@ -130,6 +130,36 @@ def read_source(given: str) -> Source:
     if model is not None and model not in cells:
         raise SourceError(f"{name} has no model {model}; there are {', '.join(cells)}")
     return Source(name, model, cells if model is None else {model: cells[model]}, zoos)
+
+
+def merged(shards: Sequence[Source]) -> Source:
+    """One source of the shards of a run, each of which measured cells of its own.
+
+    Args:
+        shards: At least one.
+
+    Raises:
+        SourceError: Two of them hold the same cell.
+    """
+    cells: dict[str, dict[Place, Examples | Proportion]] = {}
+    holders: dict[tuple[str, Place], str] = {}
+    for shard in shards:
+        for model, places in shard.cells.items():
+            for place, measured in places.items():
+                if (model, place) in holders:
+                    raise SourceError(
+                        f"{holders[model, place]} and {shard.name} both hold {model}-{place.key}; "
+                        "give the shards of one run, each once"
+                    )
+                holders[model, place] = shard.name
+                cells.setdefault(model, {})[place] = measured
+    models = {shard.model for shard in shards}
+    return Source(
+        name=" + ".join(shard.name for shard in shards),
+        model=models.pop() if len(models) == 1 else None,
+        cells=cells,
+        zoos=frozenset().union(*(shard.zoos for shard in shards)),
+    )
 
 
 def _cells(name: str) -> tuple[Mapping[str, Mapping[Place, Examples | Proportion]], frozenset[str]]:

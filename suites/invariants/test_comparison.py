@@ -17,7 +17,7 @@ from drift.paired import confidence_interval, sign_flip_p_value
 from drift.paper_accuracies import paper_accuracies
 from drift.results import ResultFolder
 from drift.snapshots import Baseline, SnapshotFile
-from drift.sources import Examples, Place, Source, SourceError, read_source
+from drift.sources import Examples, Place, Source, SourceError, merged, read_source
 from drift.thresholds import Thresholds, ThresholdTable
 from drift.unpaired import Proportion, unpaired_shift
 from drift.verdicts import Outcome
@@ -175,6 +175,34 @@ def test_corrections_count_the_compared_cells():
     assert many.counted(Outcome.REGRESSED) == 0
     # What all of them share is still found.
     assert many.shifted
+
+
+@quick
+@given(st.lists(st.tuples(scores, st.integers(0, 3)), min_size=1, max_size=8), st.integers(0, 10**6))
+def test_shards_together_are_the_run(cells, seed):
+    """The shards of a run, however its cells are dealt out, compare as the whole run does, pools included."""
+    noise = np.random.default_rng(seed)
+    places = [Place("vt", 512, depth) for depth in range(len(cells))]
+    now = {place: _examples(values) for place, (values, _) in zip(places, cells, strict=True)}
+    before = {
+        place: _examples(noise.permutation(values).tolist()) for place, (values, _) in zip(places, cells, strict=True)
+    }
+    shards: dict[int, dict[Place, Examples]] = {}
+    for place, (_, shard) in zip(places, cells, strict=True):
+        shards.setdefault(shard, {})[place] = now[place]
+    accepted = Source("accepted", None, {"m2a": before})
+    whole = compared(accepted, Source("run", None, {"m2a": now}), TABLE)
+    together = compared(accepted, merged([Source(f"{i}", None, {"m2a": each}) for i, each in shards.items()]), TABLE)
+    assert together.models == whole.models
+
+
+def test_a_cell_in_two_shards_is_refused(tmp_path, capsys):
+    """A cell that two shards hold is named with both, since nobody knows which of them counts."""
+    one, other = (_write(tmp_path / name, sample_result([1.0, 0.0])) for name in ("one", "other"))
+    assert main(["compare", one, one, other]) == 2
+    assert f"error: {one} and {other} both hold m2a-niah_single_1-256; give the shards" in capsys.readouterr().err
+    assert main(["compare", one, one, one]) == 2
+    assert f"error: {one} and {one} both hold" in capsys.readouterr().err
 
 
 def test_two_models_are_compared_where_both_are_named():
