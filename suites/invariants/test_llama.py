@@ -24,7 +24,7 @@ from models.llama_configuration import LlamaConfiguration
 from models.loading import load
 from models.state_spaces_configuration import ConfigurationError
 from models.transformers_models import TransformersModel
-from suites.invariants.checkpoint_files import change, refused
+from suites.invariants.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
 from suites.invariants.decoder_equalities import batched_difference, forked_difference, pieces_difference
 from suites.invariants.tiny_models import difference, random_ids
 from zoo.cards import FOLDER, Card
@@ -265,36 +265,18 @@ def test_models_begin_as_in_transformers():
 @every_kind
 def test_a_written_model_is_read_back_the_same(tmp_path, kind):
     """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    write_llama(tmp_path, tiny(kind), torch.float32)
-    made = loaded(tmp_path)
-    assert isinstance(made, LlamaModel)
-    assert torch.equal(made(random_ids(2, 20)), tiny(kind)(random_ids(2, 20)))
-    assert not made.training
-    assert not any(parameter.requires_grad for parameter in made.parameters())
-    assert made.configuration == tiny(kind).configuration
+    is_read_back(tmp_path, tiny(kind), write_llama, loaded)
 
 
 def test_the_weights_are_cast(written):
     """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    made = load_llama(written, CPU, torch.bfloat16)
-    assert {parameter.dtype for parameter in made.parameters()} == {torch.bfloat16}
-    write_llama(written, tiny("grouped"))
-    assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.bfloat16}
-    assert json.loads((written / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    casts(written, tiny("grouped"), write_llama, load_llama)
 
 
 @every_kind
 def test_transformers_reads_what_is_written(tmp_path, kind):
     """A written directory is loaded by transformers as its own, and gives the same logits."""
-    from transformers import AutoModelForCausalLM
-
-    write_llama(tmp_path, tiny(kind), torch.float32)
-    model, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert type(model).__name__ == "LlamaForCausalLM"
-    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    with torch.inference_mode():
-        expected = model.eval()(random_ids(1, 40), use_cache=False).logits
-    assert difference(tiny(kind)(random_ids(1, 40)), expected) < TOLERANCE
+    transformers_reads(tmp_path, tiny(kind), write_llama, "LlamaForCausalLM", TOLERANCE)
 
 
 @every_kind

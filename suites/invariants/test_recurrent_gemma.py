@@ -28,7 +28,7 @@ from models.recurrent_gemma import (
 )
 from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
 from models.state_spaces_configuration import ConfigurationError
-from suites.invariants.checkpoint_files import change, refused
+from suites.invariants.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
 from suites.invariants.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.invariants.tiny_models import difference, random_ids
 
@@ -395,35 +395,18 @@ def written(tmp_path: Path) -> Path:
 @every_kind
 def test_a_written_model_is_read_back_the_same(tmp_path, kind):
     """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    write_recurrent_gemma(tmp_path, tiny(kind), torch.float32)
-    loaded = load(tmp_path)
-    assert torch.equal(loaded(random_ids(2, 20)), tiny(kind)(random_ids(2, 20)))
-    assert not loaded.training
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert loaded.configuration == tiny(kind).configuration
+    is_read_back(tmp_path, tiny(kind), write_recurrent_gemma, load)
 
 
 def test_the_weights_are_cast(written):
     """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    loaded = load_recurrent_gemma(written, CPU, torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
-    write_recurrent_gemma(written, tiny("griffin"))
-    assert {tensor.dtype for tensor in load_file(written / "model.safetensors").values()} == {torch.bfloat16}
-    assert json.loads((written / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    casts(written, tiny("griffin"), write_recurrent_gemma, load_recurrent_gemma)
 
 
 @every_kind
 def test_transformers_reads_what_is_written(tmp_path, kind):
     """A written directory is loaded by transformers as its own, and gives the same logits."""
-    from transformers import AutoModelForCausalLM
-
-    write_recurrent_gemma(tmp_path, tiny(kind), torch.float32)
-    model, report = AutoModelForCausalLM.from_pretrained(tmp_path, output_loading_info=True)
-    assert type(model).__name__ == "RecurrentGemmaForCausalLM"
-    assert not any(report[name] for name in ("missing_keys", "unexpected_keys", "mismatched_keys"))
-    with torch.inference_mode():
-        expected = model.eval()(random_ids(1, 40), use_cache=False).logits
-    assert difference(tiny(kind)(random_ids(1, 40)), expected) < TOLERANCE
+    transformers_reads(tmp_path, tiny(kind), write_recurrent_gemma, "RecurrentGemmaForCausalLM", TOLERANCE)
 
 
 @every_kind

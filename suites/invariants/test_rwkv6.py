@@ -22,7 +22,7 @@ from models.rwkv6 import Rwkv6Model, Rwkv6State, load_rwkv6, write_rwkv6
 from models.rwkv6_configuration import Rwkv6Configuration
 from models.rwkv6_time_mixing import wkv_chunked, wkv_naive
 from models.state_spaces_configuration import ConfigurationError
-from suites.invariants.checkpoint_files import change, refused
+from suites.invariants.checkpoint_files import casts, change, is_read_back, refused
 from suites.invariants.decoder_equalities import (
     batched_difference,
     forked_difference,
@@ -447,23 +447,14 @@ def written(tmp_path: Path) -> Path:
 @every_kind
 def test_a_written_model_is_read_back_the_same(tmp_path, kind):
     """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    write_rwkv6(tmp_path, tiny(kind), torch.float32)
-    loaded = load(tmp_path)
-    assert torch.equal(loaded(random_ids(2, 20)), tiny(kind)(random_ids(2, 20)))
-    assert not loaded.training
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
-    assert loaded.configuration == tiny(kind).configuration
+    loaded = is_read_back(tmp_path, tiny(kind), write_rwkv6, load)
     tied = loaded.head.weight is loaded.rwkv.embeddings.weight
     assert tied == loaded.configuration.tie_word_embeddings
 
 
 def test_the_weights_are_cast(written):
     """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    loaded = load_rwkv6(written, CPU, torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
-    write_rwkv6(written, tiny("finch"))
-    assert {tensor.dtype for tensor in load_file(written / SAFE).values()} == {torch.bfloat16}
-    assert json.loads((written / "config.json").read_text())["torch_dtype"] == "bfloat16"
+    casts(written, tiny("finch"), write_rwkv6, load_rwkv6)
 
 
 def test_keys_and_shapes_are_the_published_ones(written):
