@@ -90,6 +90,29 @@ def _documents(text: str, corpora: Corpora) -> str:
         if question is not None:
             seen = all(":\n" + documents[gold] in text for gold in question.gold)
             return min(question.answers, key=len) if seen else ""
+    return _people(text, asked)
+
+
+# What is asked of a person, and the sentences to follow from one name to the next, up to the answer.
+_OF_PEOPLE: Final = (
+    (r"Where was the teacher of (\w+) born\?", (r"The teacher of {} was (\w+)\.", r"\b{} was born in (\w+) in ")),
+    (r"Where was (\w+) born\?", (r"\b{} was born in (\w+) in ",)),
+    (r"In what year was (\w+) born\?", (r"\b{} was born in \w+ in (\d+)\.",)),
+    (r"What did (\w+) work as\?", (r"\b{} worked as a (\w+) ",)),
+    (r"What did (\w+) collect\?", (r"\b{} worked as a \w+ and was known for a collection of (\w+)\.",)),
+)
+
+
+def _people(text: str, asked: str) -> str:
+    for question, sentences in _OF_PEOPLE:
+        found = re.match(question, asked)
+        if found is None:
+            continue
+        for sentence in sentences:
+            found = re.search(sentence.format(found[1]), text)
+            if found is None:
+                return ""
+        return found[1]
     return ""
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from generators import protocol
 from generators.assembly import Piece
 from generators.budget import Draft, Rendered
+from generators.corpora.people import people_questions
 from generators.corpora.questions import Question, QuestionSet
 from generators.corpora.sets import CorpusName
 from generators.draws import Draw
@@ -24,10 +25,13 @@ from generators.scoring import best_reference
 from generators.tasks import Setting, task
 from generators.tokenization import Tokenizer
 
-__all__ = ["QuestionAnswering", "question_answering"]
+__all__ = ["QuestionAnswering", "question_answering", "question_set"]
 
 
 _RANKS_AT_ONCE: Final = 64
+_KINDS: Final = ("single_hop", "two_hop", "single_hop_people", "two_hop_people")
+# Enough for any pocket length; beyond, documents come again.
+_PEOPLE: Final = 400
 
 
 @dataclass(frozen=True)
@@ -35,29 +39,35 @@ class QuestionAnswering:
     """Answer a question from documents.
 
     Attributes:
-        questions: single_hop (SQuAD's kind: one document answers) or two_hop (HotpotQA's: two are needed).
+        questions: single_hop (SQuAD's kind: one document answers) or two_hop (HotpotQA's: two are needed); or
+            single_hop_people and two_hop_people, the same about invented people in few plain words.
         documents: At most so many documents; 0 takes as many as fit, as RULER does.
     """
 
-    questions: Literal["single_hop", "two_hop"] = "single_hop"
+    questions: Literal["single_hop", "two_hop", "single_hop_people", "two_hop_people"] = "single_hop"
     documents: int = 0
 
     @property
     def corpus(self) -> CorpusName | None:
-        """The corpus its prompts are made from."""
-        return self.questions
+        """The corpus its prompts are made from; none where its people are drawn."""
+        return self.questions if self.questions in ("single_hop", "two_hop") else None
+
+    @property
+    def needed(self) -> int:
+        """How many documents a question needs."""
+        return 1 if self.questions.startswith("single_hop") else 2
 
     def __post_init__(self) -> None:
-        if self.questions not in ("single_hop", "two_hop"):
-            raise ValueError(f"questions must be single_hop or two_hop, not {self.questions!r}")
-        fewest = 1 if self.questions == "single_hop" else 2
-        if self.documents != 0 and self.documents < fewest:
-            raise ValueError(f"documents must be 0 or at least {fewest} for {self.questions}, not {self.documents}")
+        if self.questions not in _KINDS:
+            raise ValueError(f"questions must be one of {', '.join(_KINDS)}, not {self.questions!r}")
+        if self.documents != 0 and self.documents < self.needed:
+            fewest = f"documents must be 0 or at least {self.needed} for {self.questions}"
+            raise ValueError(f"{fewest}, not {self.documents}")
 
 
 def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setting) -> Draft:
     """The prompt of one example; its number of documents is still open."""
-    questions: QuestionSet = getattr(setting.corpora, parameters.questions)
+    questions = question_set(parameters, setting)
     order = _order(setting.shared.stream(parameters.questions).path, len(questions.questions))
     question = questions.questions[order[setting.index % len(order)]]
     shelf = _Shelf(questions, question, draw, setting)
@@ -74,6 +84,19 @@ def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setti
         )
 
     return Draft(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
+
+
+def question_set(parameters: QuestionAnswering, setting: Setting) -> QuestionSet:
+    """The questions and documents that examples are made from."""
+    if parameters.corpus is None:
+        return _people(setting.shared.stream("people").path, parameters.needed)
+    questions: QuestionSet = getattr(setting.corpora, parameters.corpus)
+    return questions
+
+
+@lru_cache(maxsize=8)
+def _people(path: tuple[str | int, ...], hops: int) -> QuestionSet:
+    return people_questions(Draw(*path), hops=hops, people=_PEOPLE)
 
 
 @lru_cache(maxsize=8)

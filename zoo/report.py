@@ -72,7 +72,7 @@ def page(zoo: Zoo, snapshots: Path) -> str:
     return environment.get_template(_TEMPLATE).render(
         models=models,
         left_out=zoo.left_out(),
-        samples=zoo.samples,
+        samples=zoo.baseline_samples,
         by_length=_by_length(zoo, models),
         by_depth=_table(models, "depth", zoo.sweeps["niah_position"].depths, _depth_of(zoo)),
         by_format=_table(models, "format", zoo.sweeps["niah_format"].tasks, _format_of(zoo)),

@@ -40,7 +40,7 @@ def cells(noise: np.random.Generator, shifts: dict[str, float], examples: int = 
 
 
 @given(differences, st.randoms(use_true_random=False))
-@quick
+@settings(quick, max_examples=20)
 def test_direction_and_order_do_not_matter(given_differences: list[float], random) -> None:
     """The p-value is the same for the opposite drift and for any order of examples."""
     expected = signed_rank_p_value(given_differences)

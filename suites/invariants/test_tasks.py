@@ -26,7 +26,7 @@ from generators.examples import Example, ExampleSource
 from generators.frames import Frame, Special
 from generators.frequent_words import FrequentWords
 from generators.oracles import oracle_answer
-from generators.question_answering import QuestionAnswering
+from generators.question_answering import QuestionAnswering, question_set
 from generators.scoring import all_references, best_reference
 from generators.tasks import tasks
 from generators.variable_tracking import VariableTracking
@@ -98,8 +98,12 @@ PARAMETERS: Mapping[str, st.SearchStrategy[Any]] = {
     "cwe": common_words_parameters(),
     "fwe": st.builds(FrequentWords, st.floats(1.1, 4), st.integers(3, 10), st.one_of(st.just(0), st.integers(4, 60))),
     "qa_1": st.one_of(
-        st.builds(QuestionAnswering, st.just("single_hop"), st.integers(0, 12)),
-        st.builds(QuestionAnswering, st.just("two_hop"), st.one_of(st.just(0), st.integers(2, 12))),
+        st.builds(QuestionAnswering, st.sampled_from(["single_hop", "single_hop_people"]), st.integers(0, 12)),
+        st.builds(
+            QuestionAnswering,
+            st.sampled_from(["two_hop", "two_hop_people"]),
+            st.one_of(st.just(0), st.integers(2, 12)),
+        ),
     ),
 }
 LENGTHS = st.integers(600, 6000)
@@ -583,8 +587,7 @@ def test_frequent_words_are_asked_for_as_ruler_does(source, index):
 
 
 def _question_set(source: ExampleSource) -> QuestionSet:
-    held: QuestionSet = getattr(EMBEDDED, source.task.parameters.questions)
-    return held
+    return question_set(source.task.parameters, source.setting(0))
 
 
 def _question(source: ExampleSource, example: Example) -> Question:
@@ -784,6 +787,7 @@ def test_ruler_tasks_have_rulers_parameters(name, tokens, score, parameters):
         ("qa_1", {"questions": "three_hop"}, "questions"),
         ("qa_2", {"documents": -1}, "documents"),
         ("qa_2", {"questions": "two_hop", "documents": 1}, "documents"),
+        ("qa_2", {"questions": "two_hop_people", "documents": 1}, "documents"),
     ],
 )
 def test_impossible_parameters_are_refused(name, changes, field):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from itertools import pairwise
+from statistics import fmean
 
 import pytest
 import torch
@@ -12,17 +13,19 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from generators.corpora.essays import embedded_essays
+from generators.corpora.people import people_questions
 from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
+from generators.examples import ExampleSource
 from generators.frames import Frame, Special
 from generators.oracles import oracle_answer
+from generators.question_answering import question_set
 from generators.tasks import RULER, tasks
 from generators.tokenization import load_tokenizer
 from models.loading import load, prompting
 from suites.invariants.runs import REPOSITORY
 from zoo.__main__ import main
 from zoo.cards import Card, load_zoo
-from zoo.training.facts import invented_questions
 from zoo.training.families import TRAINED_FAMILIES, new_model
 from zoo.training.mixed_texts import MixedTexts
 from zoo.training.needle_texts import NeedleTexts
@@ -30,7 +33,7 @@ from zoo.training.recipes import Stage, load_recipe, recipe_names
 from zoo.training.task_texts import TaskTexts, TrainingCorpora
 from zoo.training.texts import TrainingText, ends
 from zoo.training.tokenizer import SPECIAL_TOKENS, make_tokenizer
-from zoo.training.trainer import Trainer
+from zoo.training.trainer import Trainer, answer_loss
 
 ZOO = load_zoo("pocket")
 RECIPE = load_recipe("m2a")
@@ -107,10 +110,9 @@ def test_task_texts_end_in_the_right_answer(task, index, round_number):
     assert len(text.ids) <= 513
     (answer,) = _answers(text, tokenizer)
     prompt = tokenizer.decode(text.ids[: text.answer.index(True)])
-    if not task.startswith("qa"):
-        right = re.findall(r"\w+", oracle_answer(prompt, EmbeddedCorpora()))
-        assert tasks()[task].score(answer, right) == 1
-    else:
+    right = re.findall(r"\w+", oracle_answer(prompt, EmbeddedCorpora()))
+    assert tasks()[task].score(answer, right) == 1
+    if task.startswith("qa"):
         corpus = getattr(
             TrainingCorpora(embedded_essays(), round_number), "single_hop" if task == "qa_1" else "two_hop"
         )
@@ -121,10 +123,34 @@ def test_task_texts_end_in_the_right_answer(task, index, round_number):
         assert all(corpus.documents[document] in prompt for document in question.gold)
 
 
+@pytest.mark.parametrize(("name", "round_number"), [("qa_1", 0), ("qa_1", 7), ("qa_2", 0), ("qa_2", 7)])
+def test_the_pocket_zoo_asks_about_other_people_than_were_trained_on(name, round_number):
+    """No document of the pocket zoo's questions is one of the training's, and none of the two sets is empty."""
+    tokenizer, frame = prompting(ZOO.models["m2a"], ZOO.folder)
+    source = ExampleSource(ZOO.tasks[name], 512, tokenizer, EmbeddedCorpora(), 48, frame=frame)
+    evaluated = question_set(source.task.parameters, source.setting(0))
+    trained = getattr(TrainingCorpora(embedded_essays(), round_number), tasks()[name].parameters.questions)
+    assert len(evaluated.documents) == 400
+    assert len(trained.documents) == 96
+    assert not set(evaluated.documents) & set(trained.documents)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_what_the_loss_on_answers_averages(texts):
+    """By tokens it is the mean over all tokens of answers; with texts alike, the mean over texts of their means."""
+    losses = torch.tensor([[loss for loss, _ in text] for text in texts])
+    answers = torch.tensor([[answer for _, answer in text] for text in texts])
+    means = [fmean(kept) for text in texts if (kept := [loss for loss, answer in text if answer])]
+    tokens = [loss for text in texts for loss, answer in text if answer]
+    assert answer_loss(losses, answers, texts_alike=True).item() == pytest.approx(fmean(means or [0]), abs=1e-5)
+    assert answer_loss(losses, answers, texts_alike=False).item() == pytest.approx(fmean(tokens or [0]), abs=1e-5)
+
+
 @pytest.mark.parametrize("hops", [1, 2])
 def test_training_asks_other_questions_than_the_evaluation(hops):
     """No question, answer's document or name of the evaluation's corpus occurs in the training's."""
-    made = invented_questions(Draw(TRAINING, "test"), hops=hops)
+    made = people_questions(Draw(TRAINING, "test"), hops=hops)
     evaluated = EmbeddedCorpora().single_hop if hops == 1 else EmbeddedCorpora().two_hop
     assert len(made.questions) >= 90
     assert not {question.text for question in made.questions} & {question.text for question in evaluated.questions}

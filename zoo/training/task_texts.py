@@ -8,13 +8,13 @@ from typing import Any, Final
 
 from generators.budget import LengthTooSmall
 from generators.corpora.essays import Corpus
+from generators.corpora.people import people_questions
 from generators.corpora.questions import QuestionSet
 from generators.corpora.sets import WordList
 from generators.draws import TRAINING, Draw
 from generators.examples import Example, ExampleSource
 from generators.tasks import Task, tasks
 from generators.tokenization import Tokenizer
-from zoo.training.facts import invented_questions
 from zoo.training.texts import Ends, Mixture, Part, TrainingText, encoded
 
 __all__ = ["TaskTexts"]
@@ -38,11 +38,11 @@ class TrainingCorpora:
 
     @cached_property
     def single_hop(self) -> QuestionSet:
-        return invented_questions(Draw(TRAINING, "single_hop", self._round), hops=1)
+        return people_questions(Draw(TRAINING, "single_hop", self._round), hops=1)
 
     @cached_property
     def two_hop(self) -> QuestionSet:
-        return invented_questions(Draw(TRAINING, "two_hop", self._round), hops=2)
+        return people_questions(Draw(TRAINING, "two_hop", self._round), hops=2)
 
     @cached_property
     def words(self) -> WordList:

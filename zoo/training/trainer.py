@@ -28,7 +28,7 @@ from zoo.training.recipes import Recipe
 from zoo.training.records import TrainingRecord
 from zoo.training.texts import Mixture, ends
 
-__all__ = ["Progress", "Trainer"]
+__all__ = ["Progress", "Trainer", "answer_loss"]
 
 # Outside the vocabulary, so that no real token is taken for padding.
 _PADDING = -100
@@ -181,7 +181,8 @@ class Trainer:
         padding = targets == _PADDING
         losses = functional.cross_entropy(logits, targets.masked_fill(padding, 0), reduction="none")
         losses = losses.masked_fill(padding, 0.0)
-        on_answers = self._on_answers(losses.view_as(answers), answers)
+        alike = self.recipe.mixture_at(self.step).texts_alike
+        on_answers = answer_loss(losses.view_as(answers), answers, texts_alike=alike)
         everywhere = losses.sum() / (~padding).sum()
         self._optimizer.zero_grad(set_to_none=True)
         (on_answers + self.recipe.text_weight * everywhere).backward()
@@ -190,18 +191,6 @@ class Trainer:
         answers = answers.flatten()
         right = ((logits.argmax(-1) == targets) & answers).sum() / answers.sum().clamp(min=1)
         return on_answers.item(), right.item()
-
-    def _on_answers(self, losses: Tensor, answers: Tensor) -> Tensor:
-        """The mean loss on answers, as the mixture weighs them.
-
-        Args:
-            losses: Of each token, (rows, tokens).
-            answers: Whether it belongs to an answer. A small batch of short contexts may hold none.
-        """
-        if not self.recipe.mixture_at(self.step).texts_alike:
-            return (losses * answers).sum() / answers.sum().clamp(min=1)
-        weights = answers / answers.sum(1, keepdim=True).clamp(min=1)
-        return (losses * (weights / weights.sum().clamp(min=1))).sum()
 
     def _drawn(self) -> MixedTexts:
         """What draws the texts of the step."""
@@ -243,3 +232,17 @@ class Trainer:
         self._smoothed = state["smoothed"]
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+
+def answer_loss(losses: Tensor, answers: Tensor, *, texts_alike: bool) -> Tensor:
+    """The mean loss on answers.
+
+    Args:
+        losses: Of each token, (texts, tokens).
+        answers: Whether it belongs to an answer, (texts, tokens). A small batch of short contexts may hold none.
+        texts_alike: Whether the answers of every text weigh alike, however long, rather than every token.
+    """
+    if not texts_alike:
+        return (losses * answers).sum() / answers.sum().clamp(min=1)
+    weights = answers / answers.sum(1, keepdim=True).clamp(min=1)
+    return (losses * (weights / weights.sum().clamp(min=1))).sum()

@@ -1,4 +1,4 @@
-"""Questions about invented people for training, so that the evaluation's own questions stay unseen."""
+"""Questions about invented people, in few plain words: what the smallest models can learn to read."""
 
 from __future__ import annotations
 
@@ -7,20 +7,25 @@ from typing import Final
 from generators.corpora.questions import Question, QuestionSet
 from generators.draws import Draw
 
-__all__ = ["invented_questions"]
+__all__ = ["people_questions"]
 
 _BEGINNINGS: Final = ("bar", "cal", "dor", "el", "fen", "gal", "hel", "is", "jor", "kel", "lam", "mor", "nel", "or")
 _MIDDLES: Final = ("a", "e", "i", "o", "u", "an", "en", "il", "or", "us")
 _ENDS: Final = ("dan", "field", "gate", "ham", "la", "mont", "na", "rik", "sten", "ton", "va", "wick")
 _TRADES: Final = ("baker", "carpenter", "doctor", "engineer", "farmer", "lawyer", "painter", "printer", "sailor")
 _THINGS: Final = ("books", "clocks", "coins", "dogs", "horses", "maps", "paintings", "ships", "stamps", "stones")
-_PEOPLE: Final = 96
 
 
-def invented_questions(draw: Draw, *, hops: int) -> QuestionSet:
-    """Documents, one a person, and questions that one (`hops` 1) or two of them (2) answer."""
-    names = _names(draw.stream("people"), _PEOPLE)
-    towns = _names(draw.stream("towns"), _PEOPLE)
+def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
+    """Documents, one a person, and questions that one of them answers, or two.
+
+    Args:
+        draw: Other draws give other people.
+        hops: 1, or 2: of one's teacher.
+        people: How many; at most 1,000.
+    """
+    names = _names(draw.stream("people"), people)
+    towns = _names(draw.stream("towns"), people)
     documents: list[str] = []
     questions: list[Question] = []
     for person, name in enumerate(names):
