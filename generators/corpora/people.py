@@ -15,6 +15,9 @@ _ENDS: Final = ("dan", "field", "gate", "ham", "la", "mont", "na", "rik", "sten"
 _TRADES: Final = ("baker", "carpenter", "doctor", "engineer", "farmer", "lawyer", "painter", "printer", "sailor")
 _THINGS: Final = ("books", "clocks", "coins", "dogs", "horses", "maps", "paintings", "ships", "stamps", "stones")
 
+# Well below the number of names that can be put together, so that new ones are found soon.
+_MOST: Final = 1000
+
 
 def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
     """Documents, one a person, and questions that one of them answers, or two.
@@ -23,7 +26,12 @@ def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
         draw: Other draws give other people.
         hops: 1, or 2: of one's teacher.
         people: How many; at most 1,000.
+
+    Raises:
+        ValueError: More people than there are names for.
     """
+    if people > _MOST:
+        raise ValueError(f"at most {_MOST} invented people have names of their own, not {people}")
     names = _names(draw.stream("people"), people)
     towns = _names(draw.stream("towns"), people)
     documents: list[str] = []

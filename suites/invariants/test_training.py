@@ -160,6 +160,13 @@ def test_training_asks_other_questions_than_the_evaluation(hops):
         assert any(question.answers[0] in made.documents[document] for document in question.gold)
 
 
+def test_more_people_than_names_are_refused():
+    """Every invented person has a name of their own; where names would not last, it says how many do."""
+    assert len(set(people_questions(Draw(TRAINING, "test"), hops=1, people=1000).documents)) == 1000
+    with pytest.raises(ValueError, match="at most 1000 invented people"):
+        people_questions(Draw(TRAINING, "test"), hops=1, people=1001)
+
+
 def test_every_task_is_in_the_mixture():
     """All thirteen tasks are trained for: the retrieval tasks as texts about needles, the others by name."""
     for name in recipe_names():
