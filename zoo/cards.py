@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar
 from generators.tasks import Task, tasks
 from zoo.servers import Server
 
-__all__ = ["FOLDER", "Card", "Cell", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
+__all__ = ["FOLDER", "Card", "Cell", "LeftOut", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
 
 FOLDER = Path(__file__).parent
 BUILT_IN = ("paper", "pocket", "sanity")
@@ -45,6 +45,8 @@ class Card:
         emulate: Known defects of other implementations to take on (mamba-ssm#1027).
         window: For the oracle, which needs no checkpoint: how many tokens it looks back.
         server: For an endpoint, which has its checkpoint elsewhere: the server, and how to ask it.
+        smallest_length: The smallest length a task fits, where the chat frame or the tokenizer leaves less room
+            than those of the zoo's other models.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Card:
     emulate: tuple[str, ...] = ()
     window: int | None = None
     server: Server | None = None
+    smallest_length: Mapping[str, int] = field(default_factory=dict, hash=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -97,6 +100,25 @@ class Sweep:
     tasks: tuple[str, ...]
     lengths: tuple[int, ...]
     depths: tuple[int | None, ...] = (None,)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Cells that are not asked, because their prompts would not fit.
+
+    Attributes:
+        task: The task.
+        lengths: In tokens, ascending.
+        models: Whose cells they are; none where they are every model's.
+    """
+
+    task: str
+    lengths: tuple[int, ...]
+    models: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        whose = f" of {', '.join(self.models)}" if self.models else ""
+        return f"{self.task} at {', '.join(map(str, self.lengths))}{whose}"
 
 
 @dataclass(frozen=True)
@@ -146,22 +168,27 @@ class Zoo:
         """Whether the cell's task fits its length, and there are prompts for it."""
         if self.available is not None:
             return (cell.task, cell.length) in self.available
-        return cell.length >= self.smallest_length.get(cell.task, 0)
+        tables = (self.smallest_length, self.models[cell.model].smallest_length)
+        return all(cell.length >= table.get(cell.task, 0) for table in tables)
 
     def cells(self, sweep: str) -> list[Cell]:
         """The cells of a suite, models outermost, without those that do not fit."""
         return [cell for cell in self._all(sweep) if self.fits(cell)]
 
-    def left_out(self) -> dict[str, list[int]]:
-        """By task, the lengths it is not asked at because it does not fit them."""
+    def left_out(self) -> list[LeftOut]:
+        """What is not asked because it does not fit, in the order of the suites."""
         if self.available is not None:
-            return {}
-        result: dict[str, set[int]] = {}
+            return []
+        models: dict[tuple[str, int], dict[str, None]] = {}
         for sweep in self.sweeps:
             for cell in self._all(sweep):
                 if not self.fits(cell):
-                    result.setdefault(cell.task, set()).add(cell.length)
-        return {task: sorted(lengths) for task, lengths in result.items()}
+                    models.setdefault((cell.task, cell.length), {})[cell.model] = None
+        lengths: dict[tuple[str, tuple[str, ...]], list[int]] = {}
+        for (task, length), whose in models.items():
+            everyone = len(whose) == len(self.models)
+            lengths.setdefault((task, () if everyone else tuple(whose)), []).append(length)
+        return [LeftOut(task, tuple(sorted(some)), whose) for (task, whose), some in lengths.items()]
 
     def matrix(self) -> set[Cell]:
         """Every cell of every suite, once."""
@@ -224,10 +251,7 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
     known_tasks = _tasks(given.get("tasks", {}))
     sweeps = {name: _sweep(name, sweep, known_tasks) for name, sweep in given["sweeps"].items()}
     for table in ("tokens_to_generate", "smallest_length"):
-        for task, number in given.get(table, {}).items():
-            _whole_number(f"{table}.{task}", number)
-            if task not in known_tasks:
-                raise ZooError(f"{table}: {unknown_name('task', task, list(known_tasks))}")
+        _numbers(table, given.get(table, {}), known_tasks)
     return Zoo(
         name=path.stem,
         folder=path.parent,
@@ -237,18 +261,19 @@ def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
         tokens_to_generate=given.get("tokens_to_generate", {}),
         smallest_length=given.get("smallest_length", {}),
         tasks=known_tasks,
-        models={name: _card(name, card) for name, card in given["models"].items()},
+        models={name: _card(name, card, known_tasks) for name, card in given["models"].items()},
         sweeps=sweeps,
     )
 
 
-def _card(name: str, given: Mapping[str, Any]) -> Card:
+def _card(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task]) -> Card:
     where = f"models.{name}"
     _table(where, given)
     _only(given, [each.name for each in fields(Card) if each.name != "name"], where)
     emulate = given.get("emulate", [])
     if not isinstance(emulate, list) or not all(isinstance(defect, str) for defect in emulate):
         raise ZooError(f"{where}.emulate must be a list of names, not {emulate!r}")
+    _numbers(f"{where}.smallest_length", given.get("smallest_length", {}), known_tasks)
     server = _server(f"{where}.server", given["server"]) if "server" in given else None
     card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate), "server": server}, where)
     if card.family == "oracle":
@@ -334,6 +359,15 @@ def _sweep(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task])
 def _whole_number(where: str, given: object) -> None:
     if type(given) is not int or given < 1:
         raise ZooError(f"{where} must be a whole number of at least 1, not {given!r}")
+
+
+def _numbers(where: str, given: Any, known_tasks: Mapping[str, Task]) -> None:
+    """A table of a number a task."""
+    _table(where, given)
+    for task, number in given.items():
+        _whole_number(f"{where}.{task}", number)
+        if task not in known_tasks:
+            raise ZooError(f"{where}: {unknown_name('task', task, list(known_tasks))}")
 
 
 def _table(where: str, given: object) -> None:

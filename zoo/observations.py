@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
+from drift.paired import sign_flip_p_value
 from drift.snapshots import Baseline
 from zoo.cards import Card, Cell, Zoo
 
@@ -20,6 +21,8 @@ HYBRID: Final = "hybrid"
 _FLOOR: Final = 5.0
 _CEILING: Final = 95.0
 
+_CHANCE: Final = 0.05
+
 
 @dataclass(frozen=True)
 class Observation:
@@ -32,6 +35,7 @@ class Observation:
         trained: The length it was trained at, in tokens.
         ends: Of a needle at depths 0 and 100%, the mean over formats and the lengths beyond the trained one.
         middle: The same at the depths between.
+        middle_p_value: Of the difference between the two, the same needle in the same haystack at either.
         by_format: The mean over the cells of the format sweep, by format.
     """
 
@@ -41,6 +45,7 @@ class Observation:
     trained: int
     ends: float
     middle: float
+    middle_p_value: float
     by_format: Mapping[str, float]
 
     @property
@@ -55,6 +60,11 @@ class Observation:
     @property
     def middle_is_worse(self) -> bool:
         return self.middle < self.ends
+
+    @property
+    def middle_is_significantly_worse(self) -> bool:
+        """Whether the middle is worse by more than chance explains."""
+        return self.middle_is_worse and self.middle_p_value < _CHANCE
 
     @property
     def format_spread(self) -> float:
@@ -95,6 +105,13 @@ def observed(zoo: Zoo, card: Card, kind: str, baselines: Mapping[str, Baseline])
         keys = [Cell("", task, length, depth).key for task in tasks for length in lengths for depth in depths]
         return fmean(baselines[key].accuracy for key in keys)
 
+    def differences(task: str, length: int) -> list[float]:
+        def scores(depths: Sequence[int | None]) -> list[float]:
+            keys = [Cell("", task, length, depth).key for depth in depths]
+            return [fmean(example) for example in zip(*(baselines[key].scores for key in keys), strict=True)]
+
+        return [b - a for a, b in zip(scores(ends), scores(middle), strict=True)]
+
     return Observation(
         model=card.name,
         kind=kind,
@@ -102,6 +119,9 @@ def observed(zoo: Zoo, card: Card, kind: str, baselines: Mapping[str, Baseline])
         trained=trained,
         ends=mean(position.tasks, beyond, ends),
         middle=mean(position.tasks, beyond, middle),
+        middle_p_value=sign_flip_p_value(
+            [difference for task in position.tasks for length in beyond for difference in differences(task, length)]
+        ),
         by_format={task: mean([task], forms.lengths, forms.depths) for task in forms.tasks},
     )
 

@@ -15,7 +15,7 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.tasks import tasks
 from suites.invariants.strategies import ByteTokenizer
-from zoo.cards import Card, Cell, Sweep, Zoo, ZooError, load_zoo, unknown_name
+from zoo.cards import Card, Cell, LeftOut, Sweep, Zoo, ZooError, load_zoo, unknown_name
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
 built_in = pytest.mark.parametrize("name", ["pocket", "paper", "sanity"])
@@ -112,7 +112,7 @@ def test_a_sound_file_is_read(tmp_path):
         "m2a-niah_multikey_3-512",
     ]
     assert zoo.sweeps["niah_position"].depths == (0, 50, 100)
-    assert zoo.left_out() == {"niah_multikey_3": [256]}
+    assert zoo.left_out() == [LeftOut("niah_multikey_3", (256,))]
     assert zoo.budget("niah_single_1") == 48
     assert zoo.budget("niah_single_2") == tasks()["niah_single_2"].tokens_to_generate
 
@@ -193,6 +193,7 @@ sweeps = st.builds(
     st.lists(st.sampled_from([256, 512, 1024]), min_size=1, unique=True).map(tuple),
     st.sampled_from([(None,), (0, 50), (50, 100), (None, 50)]),
 )
+smallest_lengths = st.dictionaries(st.sampled_from(TASKS), st.sampled_from([1, 256, 257, 1024, 2048]))
 zoos = st.builds(
     Zoo,
     name=st.just("drawn"),
@@ -201,8 +202,12 @@ zoos = st.builds(
     batch_tokens=st.just(1),
     tokens_to_generate=st.just({}),
     tasks=st.just({}),
-    smallest_length=st.dictionaries(st.sampled_from(TASKS), st.sampled_from([1, 256, 257, 1024, 2048])),
-    models=st.sampled_from([{"m2a": Card("m2a", "f", "t")}, {n: Card(n, "f", "t") for n in ("m2a", "tpp")}]),
+    smallest_length=smallest_lengths,
+    models=st.dictionaries(
+        st.sampled_from(["m2a", "tpp", "rg-it"]),
+        smallest_lengths.map(lambda lengths: Card("some", "f", "t", smallest_length=lengths)),
+        min_size=1,
+    ),
     sweeps=st.dictionaries(st.sampled_from(["ruler", "position"]), sweeps, min_size=1),
 )
 
@@ -214,15 +219,26 @@ def _declared(zoo: Zoo, sweep: Sweep) -> list[Cell]:
 @quick
 @given(zoos)
 def test_what_does_not_fit_is_left_out(zoo):
-    """A suite's cells are those declared that fit, in order, and the lengths left out are exactly the others'."""
+    """A suite's cells are those that fit by the zoo's file and by the card, in order; what is left out are the others."""
+
+    def fits(cell: Cell) -> bool:
+        needed = (zoo.smallest_length, zoo.models[cell.model].smallest_length)
+        return cell.length >= max(lengths.get(cell.task, 0) for lengths in needed)
+
     dropped = set()
     for name, sweep in zoo.sweeps.items():
         declared = _declared(zoo, sweep)
-        assert zoo.cells(name) == [cell for cell in declared if cell.length >= zoo.smallest_length.get(cell.task, 0)]
+        assert zoo.cells(name) == [cell for cell in declared if fits(cell)]
         assert set(zoo.cells(name)) == {cell for cell in declared if zoo.fits(cell)}
-        dropped |= {(cell.task, cell.length) for cell in declared if not zoo.fits(cell)}
-    assert {(task, length) for task, lengths in zoo.left_out().items() for length in lengths} == dropped
-    assert all(lengths == sorted(set(lengths)) for lengths in zoo.left_out().values())
+        dropped |= {(cell.model, cell.task, cell.length) for cell in declared if not fits(cell)}
+    said = [
+        (model, out.task, length)
+        for out in zoo.left_out()
+        for length in out.lengths
+        for model in out.models or zoo.models
+    ]
+    assert sorted(said) == sorted(dropped)
+    assert all(out.lengths == tuple(sorted(out.lengths)) for out in zoo.left_out())
 
 
 @quick
@@ -246,7 +262,22 @@ def test_suites_of_the_pocket_zoo_share_cells():
 @given(zoos)
 def test_without_smallest_lengths_everything_fits(zoo):
     """Where no smallest length is given, nothing is left out."""
-    assert replace(zoo, smallest_length={}).left_out() == {}
+    models = {name: replace(card, smallest_length={}) for name, card in zoo.models.items()}
+    assert replace(zoo, smallest_length={}, models=models).left_out() == []
+
+
+def test_a_card_may_fit_less_than_the_others(tmp_path):
+    """What one model's frame leaves no room for is left out for that model alone, and said so."""
+    other = SOUND[SOUND.index("[models") :].replace("m2a", "tpp")
+    text = f"{SOUND}smallest_length = {{ niah_single_1 = 512 }}\n\n{other}"
+    zoo = load_zoo(str(_written(tmp_path, text)))
+    asked = {str(cell) for cell in zoo.cells("ruler")}
+    assert "m2a-niah_single_1-256" not in asked
+    assert {"tpp-niah_single_1-256", "m2a-niah_single_1-512"} <= asked
+    assert "; ".join(map(str, zoo.left_out())) == "niah_single_1 at 256 of m2a; niah_multikey_3 at 256"
+    refusal = _refusal(_written(tmp_path, text.replace("niah_single_1 = 512", "niah_singl_1 = 512")))
+    assert "models.m2a.smallest_length" in refusal
+    assert "did you mean niah_single_1?" in refusal
 
 
 @pytest.mark.parametrize(
@@ -333,7 +364,7 @@ def test_a_sweep_asks_a_variant(tmp_path):
     text = text.replace("niah_single_1 = 48", "long-chains = 70").replace("niah_multikey_3 = 512", "long-chains = 300")
     zoo = load_zoo(str(_written(tmp_path, text)))
     assert zoo.budget("long-chains") == 70
-    assert zoo.left_out() == {"long-chains": [256]}
+    assert zoo.left_out() == [LeftOut("long-chains", (256,))]
 
 
 def test_the_changed_task_makes_other_prompts(tmp_path):

@@ -53,6 +53,20 @@ def test_figures_are_means_of_their_cells():
     assert found.format_spread == pytest.approx(5)
 
 
+@pytest.mark.parametrize(("lost", "significant"), [(1, False), (16, True)])
+def test_a_worse_middle_is_told_from_chance(lost, significant):
+    """A middle that loses one needle is worse; one that loses many is worse by more than chance explains."""
+    cells = {cell for sweep in ZOO.sweeps for cell in ZOO.cells(sweep)}
+    baselines = {}
+    for cell in cells:
+        losing = (cell.task, cell.length, cell.depth) == ("essay-word-uuid", 1024, 50)
+        scores = tuple(0.0 if losing and example < lost else 1.0 for example in range(32))
+        baselines[cell.key] = Baseline(scores, ("0" * 8,) * 32, {})
+    found = observed(ZOO, CARD, ATTENTION, baselines)
+    assert found.middle_is_worse
+    assert found.middle_is_significantly_worse == significant
+
+
 def test_kinds_are_averaged_apart():
     """What is kept is averaged over the models of each kind, and kinds without models are left out."""
     halves = observed(ZOO, CARD, HYBRID, _baselines(lambda cell: 60.0 if cell.length <= 512 else 30.0))
