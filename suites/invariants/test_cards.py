@@ -219,7 +219,7 @@ def _declared(zoo: Zoo, sweep: Sweep) -> list[Cell]:
 @quick
 @given(zoos)
 def test_what_does_not_fit_is_left_out(zoo):
-    """A suite's cells are those that fit by the zoo's file and by the card, in order; what is left out are the others."""
+    """A suite's cells are those that fit by the zoo's file and by the card, in order; the others are left out."""
 
     def fits(cell: Cell) -> bool:
         needed = (zoo.smallest_length, zoo.models[cell.model].smallest_length)
