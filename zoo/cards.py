@@ -362,7 +362,7 @@ def _whole_number(where: str, given: object) -> None:
 
 
 def _numbers(where: str, given: Any, known_tasks: Mapping[str, Task]) -> None:
-    """A table of a number a task."""
+    """Refuses anything but a table of tasks, each with a number."""
     _table(where, given)
     for task, number in given.items():
         _whole_number(f"{where}.{task}", number)
