@@ -143,7 +143,7 @@ def _format_of(zoo: Zoo) -> Callable[[str], list[str]]:
 
 
 def draw_pictures(zoo: Zoo, snapshots: Path, folder: Path) -> None:
-    """Draws for each model the accuracy of a needle by length and depth, one PNG a model.
+    """Draws for each model the accuracy of a needle by length and depth, one PNG a model; blank where it is not asked.
 
     Args:
         zoo: The zoo.
@@ -154,14 +154,13 @@ def draw_pictures(zoo: Zoo, snapshots: Path, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     sweep = zoo.sweeps["niah_position"]
+    lengths = sorted({*sweep.lengths, *zoo.sweeps["niah_format"].lengths})
     for name in zoo.models:
         baselines = SnapshotFile(snapshots / f"{name}.json").read()
         figure = Figure(figsize=(9, 2.6), layout="constrained")
         for place, task in enumerate(sweep.tasks, 1):
             axes = figure.add_subplot(1, len(sweep.tasks), place)
-            cells = [
-                [baselines.get(Cell("", task, length, depth).key) for depth in sweep.depths] for length in sweep.lengths
-            ]
+            cells = [[baselines.get(Cell("", task, length, depth).key) for depth in sweep.depths] for length in lengths]
             image = axes.imshow(
                 [[float("nan") if cell is None else cell.accuracy for cell in row] for row in cells],
                 vmin=0,
@@ -171,7 +170,7 @@ def draw_pictures(zoo: Zoo, snapshots: Path, folder: Path) -> None:
             )
             axes.set_title(task, fontsize=9)
             axes.set_xticks(range(len(sweep.depths)), [f"{depth}%" for depth in sweep.depths], fontsize=7)
-            axes.set_yticks(range(len(sweep.lengths)), list(map(str, sweep.lengths)), fontsize=7)
+            axes.set_yticks(range(len(lengths)), list(map(str, lengths)), fontsize=7)
         figure.colorbar(image, ax=figure.axes, label="accuracy (%)")
         # Nothing that changes from one drawing to the next.
         figure.savefig(folder / f"{name}.png", dpi=90, metadata={"Software": None})
