@@ -18,5 +18,5 @@ pytest_plugins = [
     "fixtures.history",
     "fixtures.alerts",
     "fixtures.summary",
-    "suites.invariants.equality_table",
+    "suites.support.equality_table",
 ]

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from generators.budget import LengthTooSmall
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
-from generators.tasks import RULER, tasks
+from generators.tasks.registry import RULER, tasks
 from generators.tokenization import load_tokenizer
 
 

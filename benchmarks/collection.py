@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from suites.invariants.runs import FULL_CASES, REPOSITORY, command, environment, write_full_zoo
+from suites.support.runs import FULL_CASES, REPOSITORY, command, environment, write_full_zoo
 
 REPEATS = 5
 

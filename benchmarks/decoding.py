@@ -38,7 +38,8 @@ from benchmarks.decoding_sides import (  # noqa: E402
     measured_answers,
     measured_reading,
 )
-from zoo.cards import Zoo, ZooError, load_zoo, unknown_name  # noqa: E402
+from core.names import unknown_name  # noqa: E402
+from zoo.cards import Zoo, ZooError, load_zoo  # noqa: E402
 
 SWEEP = "essay-word-number"
 SWEEP_LENGTHS = (512, 1024)

@@ -234,10 +234,10 @@ def _their_side(
 
 def _library_model(model: LoadedModel, chunk: int) -> Any:
     """The same weights in transformers' own class."""
-    from models.llama import LlamaModel
-    from models.llama_checkpoints import published_tensors
-    from models.state_spaces import StateSpacesModel
-    from models.transformers_models import TransformersModel
+    from models.families.llama.checkpoint import published_tensors
+    from models.families.llama.model import LlamaModel
+    from models.families.state_spaces.model import StateSpacesModel
+    from models.families.transformers.model import TransformersModel
 
     decoder = model.decoder
     library: Any
@@ -285,9 +285,9 @@ def _library_model(model: LoadedModel, chunk: int) -> Any:
 def _reading(zoo: str, model: str, length: int) -> Reading:
     import torch
 
-    from models.decoders import read_in_pieces
-    from models.decoding import TOKENS_ON_CPU
-    from models.endpoint import Endpoint
+    from models.decoding.decoder import read_in_pieces
+    from models.decoding.greedy import TOKENS_ON_CPU
+    from models.families.endpoint.model import Endpoint
     from zoo.cards import load_zoo
 
     loaded_model = _loaded(load_zoo(zoo), model)

@@ -26,11 +26,11 @@ import numpy.typing as npt
 import scipy.stats
 
 from benchmarks.simulated_nights import ModelNights, Scores, paper_models
-from drift.paired import mcnemar_p_values, sign_flip_p_value
-from drift.pooled import Pool, adjusted_p_values, pooled_outcome, pools
-from drift.stages import Judgement, judged
-from drift.thresholds import DEFAULT, ThresholdTable, load_thresholds
-from drift.verdicts import Outcome
+from drift.statistics.outcomes import Outcome
+from drift.statistics.paired import mcnemar_p_values, sign_flip_p_value
+from drift.statistics.pooled import Pool, adjusted_p_values, pooled_outcome, pools
+from drift.statistics.stages import Judgement, judged
+from drift.statistics.thresholds import DEFAULT, ThresholdTable, load_thresholds
 
 NIGHT = 250
 HELD = 1000

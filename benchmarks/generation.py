@@ -28,7 +28,7 @@ from pathlib import Path
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.ruler_files import prompt_record
-from generators.tasks import tasks
+from generators.tasks.registry import tasks
 from generators.tokenization import load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -64,8 +64,8 @@ json.dump({"seconds": time.process_time() - began}, open(report, "w"))
 _OUR_DRIVER = """
 import json, resource, sys, time
 import numpy, scipy.special, tokenizers, wonderwords
-import generators.tasks, generators.__main__
-generators.tasks.tasks()
+import generators.tasks.registry, generators.__main__
+generators.tasks.registry.tasks()
 report, *arguments = sys.argv[1:]
 began = time.process_time()
 status = generators.__main__.main(arguments)

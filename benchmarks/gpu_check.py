@@ -35,7 +35,7 @@ import torch
 
 from benchmarks.kernel_parity import MODELS, Parity, UnusedKernel, model_parities, operator_parities, upstream_parities
 from benchmarks.throughput import PEERS, Measured, measured
-from models import kernels
+from models.layers import kernels
 from zoo.cards import load_zoo
 
 REPOSITORY: Final = Path(__file__).resolve().parents[1]

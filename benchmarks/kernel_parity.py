@@ -14,14 +14,14 @@ from unittest import mock
 import torch
 from torch import Tensor
 
-from models import kernels
-from models.causal_convolution import causal_convolution
-from models.kernels import CHUNK_SCAN, CONVOLUTION, STATE_UPDATE, WKV, Kernel
-from models.rwkv6_time_mixing import wkv_naive, wkv_over_time
-from models.state_space_duality import ssd, ssd_recurrent
-from models.state_spaces import StateSpacesModel
-from models.state_spaces_configuration import StateSpacesConfiguration
-from suites.invariants.tiny_models import HYBRID, MAMBA2, TRANSFORMER, changed, random_ids, tiny_model
+from models.families.rwkv6.time_mixing import wkv_naive, wkv_over_time
+from models.families.state_spaces.configuration import StateSpacesConfiguration
+from models.families.state_spaces.duality import ssd, ssd_recurrent
+from models.families.state_spaces.model import StateSpacesModel
+from models.layers import kernels
+from models.layers.convolution import causal_convolution
+from models.layers.kernels import CHUNK_SCAN, CONVOLUTION, STATE_UPDATE, WKV, Kernel
+from suites.support.tiny_models import HYBRID, MAMBA2, TRANSFORMER, changed, random_ids, tiny_model
 
 __all__ = ["Parity", "UnusedKernel", "model_parities", "operator_parities", "upstream_parities"]
 

@@ -44,10 +44,10 @@ from benchmarks.suite_nights import (
     zoo_of,
 )
 from drift.changes import changes
-from drift.results import CellResult
+from drift.records.results import CellResult
 from generators.frames import FrameError
 from generators.tokenization import TokenizerError
-from models.checkpoints import CheckpointError
+from models.checkpoints.files import CheckpointError
 from zoo.cards import Zoo
 
 

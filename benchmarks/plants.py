@@ -18,8 +18,8 @@ from torch import Tensor
 from benchmarks.copied_zoos import PlantError, ZooCopy
 from generators.frames import chat_frame, read_chat_template
 from generators.tokenization import load_tokenizer
-from models.checkpoints import read_configuration, weights_files
-from models.state_spaces import CONVOLVED_HISTORY
+from models.checkpoints.files import read_configuration, weights_files
+from models.families.state_spaces.model import CONVOLVED_HISTORY
 
 __all__ = ["PLANTS", "Plant", "rounded"]
 

@@ -30,7 +30,7 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.ruler_files import prompt_record
 from generators.scoring import all_references, best_reference
-from generators.tasks import RULER, tasks
+from generators.tasks.registry import RULER, tasks
 from generators.tokenization import load_tokenizer
 
 LENGTH = 4096

@@ -19,8 +19,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import ndtri, owens_t
 
-from drift.pooled import Pool, pools
-from zoo.cards import Cell
+from core.cells import Cell
+from drift.statistics.pooled import Pool, pools
 
 __all__ = ["ModelNights", "paper_models"]
 

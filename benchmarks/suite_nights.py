@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.copied_zoos import ZooCopy
-from drift.results import CellResult, ResultFolder
-from zoo.cards import Zoo, ZooError, load_zoo, unknown_name
+from core.names import unknown_name
+from drift.records.results import CellResult, ResultFolder
+from zoo.cards import Zoo, ZooError, load_zoo
 
 __all__ = [
     "Asked",

@@ -17,7 +17,7 @@ from typing import Any, Final, Protocol
 import torch
 from torch import Tensor, nn
 
-from zoo.cards import Card
+from models.cards import Card
 from zoo.shapes import configuration_of, made
 
 __all__ = ["PEERS", "Measured", "cut", "measured"]

@@ -10,14 +10,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from core.names import unknown_name
 from drift.comparison import compared
-from drift.comparison_reports import as_json, as_markdown, print_comparison
-from drift.history import History
-from drift.history_reports import history_json, plot_history, print_history
-from drift.nights import cell_nights, mean_nights
-from drift.sources import Source, SourceError, merged, read_source
-from drift.thresholds import DEFAULT, ThresholdTable, load_thresholds
-from zoo.cards import unknown_name
+from drift.records.history import History
+from drift.records.sources import Source, SourceError, merged, read_source
+from drift.reports.comparison import as_json, as_markdown, print_comparison
+from drift.reports.history import history_json, plot_history, print_history
+from drift.statistics.thresholds import DEFAULT, ThresholdTable, load_thresholds
+from drift.time_series import cell_nights, mean_nights
 
 NO_SHIFT, SHIFT, BAD_INPUT = 0, 1, 2
 

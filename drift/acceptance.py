@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from drift.baselines import Accepted, accelerator_of
 from drift.changes import Change, Suspicion, changes
-from drift.results import CellResult
-from drift.snapshots import Baseline
-from drift.thresholds import Thresholds
+from drift.records.baselines import Accepted, accelerator_of
+from drift.records.results import CellResult
+from drift.records.snapshots import Baseline
+from drift.statistics.thresholds import Thresholds
 from drift.verdicts import compare
 
 __all__ = ["Acceptance", "Decision", "acceptance"]

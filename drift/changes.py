@@ -129,7 +129,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[Change]:
     that only one of the two has counts as unknown, since results of other versions record other fields.
 
     Args:
-        before: What produced one result, see `drift.results.CellResult`.
+        before: What produced one result, see `drift.records.results.CellResult`.
         now: What produced the other.
     """
     ranks = _ranks(now.get("family", before.get("family")))

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 
 from drift.changes import Change, changes
 from drift.flips import Flip, flips
-from drift.paired import paired_shift
-from drift.pooled import ComparedCell, PooledVerdict, pooled_verdicts
-from drift.sources import PAPER, Examples, Place, Source, SourceError
-from drift.thresholds import Thresholds, ThresholdTable
-from drift.unpaired import Proportion, unpaired_shift
-from drift.verdicts import Outcome
+from drift.records.sources import PAPER, Examples, Place, Source, SourceError
+from drift.statistics.outcomes import Outcome
+from drift.statistics.paired import paired_shift
+from drift.statistics.pooled import ComparedCell, PooledVerdict, pooled_verdicts
+from drift.statistics.thresholds import Thresholds, ThresholdTable
+from drift.statistics.unpaired import Proportion, unpaired_shift
 
 __all__ = ["CellComparison", "Comparison", "ModelComparison", "compared"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from drift.sources import Examples
+from drift.records.sources import Examples
 
 __all__ = ["Flip", "flips"]
 

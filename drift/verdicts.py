@@ -4,37 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from drift.changes import changes
-from drift.results import CellResult
-from drift.snapshots import Baseline
-from drift.stages import Judgement, judged
-from drift.thresholds import Thresholds
+from drift.records.results import CellResult
+from drift.records.snapshots import Baseline
+from drift.statistics.outcomes import Outcome
+from drift.statistics.stages import Judgement, judged
+from drift.statistics.thresholds import Thresholds
 
-__all__ = ["Outcome", "Verdict", "compare"]
+__all__ = ["Verdict", "compare"]
 
 _NAMED_AT_MOST = 10
-
-
-class Outcome(StrEnum):
-    """What a comparison came to.
-
-    Attributes:
-        PASSED: Nothing has shifted, as far as the examples tell.
-        IMPROVED: The accuracy is higher.
-        REGRESSED: The accuracy is lower.
-        NOT_COMPARABLE: The prompts are not the snapshot's.
-        INCOMPLETE: No shift was found, but examples or cells that the verdict needs are missing.
-        NO_SNAPSHOT: Nothing is accepted yet.
-    """
-
-    PASSED = "passed"
-    IMPROVED = "improved"
-    REGRESSED = "regressed"
-    NOT_COMPARABLE = "not comparable"
-    INCOMPLETE = "incomplete"
-    NO_SNAPSHOT = "no snapshot"
 
 
 @dataclass(frozen=True)

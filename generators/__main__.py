@@ -30,7 +30,7 @@ from generators.corpora.sets import fingerprint
 from generators.examples import Example, ExampleSource
 from generators.ruler_files import prompt_record, score_predictions
 from generators.source_options import add_source_options, example_sources, not_negative, positive
-from generators.tasks import tasks
+from generators.tasks.registry import tasks
 
 _EXAMPLES_A_PART = 16
 

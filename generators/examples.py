@@ -14,7 +14,7 @@ from generators.budget import Draft, Fitted, LengthTooSmall, fit
 from generators.corpora.sets import Corpora
 from generators.draws import EVALUATION, Draw
 from generators.frames import Frame
-from generators.tasks import Setting, Task
+from generators.tasks.registry import Setting, Task
 from generators.tokenization import Tokenizer
 
 __all__ = ["Example", "ExampleSource"]

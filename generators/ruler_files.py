@@ -15,7 +15,7 @@ from generators.assembly import Piece, assemble, framed
 from generators.examples import Example
 from generators.frames import Frame
 from generators.scoring import cleaned
-from generators.tasks import Task, tasks
+from generators.tasks.registry import Task, tasks
 from generators.tokenization import Tokenizer
 
 __all__ = [

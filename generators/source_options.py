@@ -10,7 +10,7 @@ from typing import Any
 from generators.corpora.sets import CORPORA, corpora
 from generators.examples import ExampleSource
 from generators.frames import chat_frame, plain_frame, read_chat_template
-from generators.tasks import RULER, Task, tasks
+from generators.tasks.registry import RULER, Task, tasks
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
 
 __all__ = ["add_source_options", "example_sources", "not_negative", "positive"]

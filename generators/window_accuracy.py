@@ -17,7 +17,7 @@ from typing import Final
 from generators import protocol
 from generators.draws import TRAINING
 from generators.examples import ExampleSource
-from generators.needles import NeedleInAHaystack, needle_in_a_haystack, planned_needles
+from generators.tasks.needles import NeedleInAHaystack, needle_in_a_haystack, planned_needles
 
 __all__ = ["expected_accuracy"]
 

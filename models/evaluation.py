@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from generators.examples import Example
-from models.decoding import greedy
-from models.endpoint import Endpoint
+from models.decoding.greedy import greedy
+from models.families.endpoint.model import Endpoint
 from models.loading import LoadedModel
 
 __all__ = ["Answers", "answer"]
@@ -58,8 +58,8 @@ def answer(
         scored: Called with each example and its score as soon as it is known.
 
     Raises:
-        models.decoding.NonFiniteLogits: The model's output is not a number.
-        models.endpoint.EndpointError: A server did not answer.
+        models.decoding.greedy.NonFiniteLogits: The model's output is not a number.
+        models.families.endpoint.model.EndpointError: A server did not answer.
     """
     began = time.perf_counter()
     predictions = [""] * len(examples)

@@ -16,51 +16,51 @@ from generators.assembly import Piece, assemble, framed
 from generators.corpora.sets import Corpora
 from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
-from models import kernels
-from models.checkpoints import (
+from models.checkpoints.files import (
     CheckpointError,
     configuration_fingerprint,
     load_state_spaces,
     read_configuration,
     weights_fingerprint,
 )
-from models.decoders import Decoder
+from models.decoding.decoder import Decoder
+from models.decoding.memory import free_bytes
+from models.decoding.prefix_states import PrefixStates
 from models.determinism import settle
-from models.endpoint import Endpoint, EndpointError, connect
-from models.llama import LlamaModel
+from models.families.endpoint.model import Endpoint, EndpointError, connect
+from models.families.llama.model import LlamaModel
+from models.families.oracle.model import Oracle
+from models.families.state_spaces.model import StateSpacesModel
+from models.layers import kernels
 from models.machine import machine
-from models.memory import free_bytes
-from models.oracle import Oracle
-from models.prefix_states import PrefixStates
-from models.state_spaces import StateSpacesModel
 
 if TYPE_CHECKING:
-    from zoo.cards import Card
+    from models.cards import Card
 
 __all__ = ["ENDPOINT", "FAMILIES", "ORACLE", "LoadedModel", "load", "prompting"]
 
 
 def _load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.recurrent_gemma import load_recurrent_gemma
+    from models.families.recurrent_gemma.model import load_recurrent_gemma
 
     return load_recurrent_gemma(directory, device, dtype)
 
 
 def _load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.rwkv6 import load_rwkv6
+    from models.families.rwkv6.model import load_rwkv6
 
     return load_rwkv6(directory, device, dtype)
 
 
 def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.llama_checkpoints import load_llama
+    from models.families.llama.checkpoint import load_llama
 
     return load_llama(directory, device, dtype)
 
 
 def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
     # Only those who use it wait for transformers to be imported.
-    from models.transformers_models import load_transformers
+    from models.families.transformers.model import load_transformers
 
     return load_transformers(directory, device, dtype)
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from zoo.cards import FOLDER, Zoo, load_zoo, unknown_name
+from core.names import unknown_name
+from zoo.cards import FOLDER, Zoo, load_zoo
 from zoo.inspection import facts, listed
 from zoo.training.recipes import load_recipe, recipe_names
 

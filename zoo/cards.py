@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
-from generators.tasks import Task, tasks
-from zoo.servers import Server
+from core.cells import Cell
+from core.names import unknown_name
+from generators.tasks.registry import Task, tasks
+from models.cards import Card
+from models.families.endpoint.server import Server
 
-__all__ = ["FOLDER", "Card", "Cell", "LeftOut", "Sweep", "Zoo", "ZooError", "load_zoo", "unknown_name"]
+__all__ = ["FOLDER", "LeftOut", "Sweep", "Zoo", "ZooError", "load_zoo"]
 
 FOLDER = Path(__file__).parent
 BUILT_IN = ("paper", "pocket", "sanity")
@@ -21,76 +23,6 @@ BUILT_IN = ("paper", "pocket", "sanity")
 
 class ZooError(ValueError):
     """A zoo file that cannot be used; the message names the file and the field."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """What is known of a model.
-
-    Attributes:
-        name: Its name in options, test ids and snapshots.
-        family: The loader to use.
-        tokenizer: A `tokenizer.json` or RWKV vocabulary (.txt), relative to the zoo's file, or a hub id
-            that has either.
-        path: The checkpoint directory, relative to the zoo's file; or
-        hub: its id on the Hugging Face hub, and
-        revision: the commit or branch to take there.
-        end_of_sequence: The token that ends an answer.
-        beginning_of_sequence: The token prompts begin with; none where the model was trained without.
-        dtype: Of the weights: float32, bfloat16, float16, or auto (bfloat16 on CUDA, else float32).
-        trained_length: Tokens in the context it was trained at.
-        extrapolate: Whether it is also asked lengths beyond the positions that its configuration gives it.
-        chat_template: For models that are asked in a chat: a `.jinja` file or `tokenizer_config.json`,
-            relative to the zoo's file, or a hub id that has the latter.
-        emulate: Known defects of other implementations to take on (mamba-ssm#1027).
-        window: For the oracle, which needs no checkpoint: how many tokens it looks back.
-        server: For an endpoint, which has its checkpoint elsewhere: the server, and how to ask it.
-        smallest_length: The smallest length a task fits, where the chat frame or the tokenizer leaves less room
-            than those of the zoo's other models.
-    """
-
-    name: str
-    family: str
-    tokenizer: str
-    path: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    end_of_sequence: str | None = None
-    beginning_of_sequence: str | None = None
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    trained_length: int | None = None
-    extrapolate: bool = False
-    chat_template: str | None = None
-    emulate: tuple[str, ...] = ()
-    window: int | None = None
-    server: Server | None = None
-    smallest_length: Mapping[str, int] = field(default_factory=dict, hash=False)
-
-
-@dataclass(frozen=True, order=True)
-class Cell:
-    """One model asked one task at one length and, in the ablations, one position.
-
-    Attributes:
-        model: A card's name.
-        task: A registered task's name.
-        length: Prompt plus answer, in tokens.
-        depth: Where the needle is, in percent; None leaves it to the task.
-    """
-
-    model: str
-    task: str
-    length: int
-    depth: int | None = None
-
-    @property
-    def key(self) -> str:
-        """The cell's name within its model, as in test ids: `niah_single_1-1024`, `...-d50`."""
-        suffix = "" if self.depth is None else f"-d{self.depth}"
-        return f"{self.task}-{self.length}{suffix}"
-
-    def __str__(self) -> str:
-        return f"{self.model}-{self.key}"
 
 
 @dataclass(frozen=True)
@@ -201,16 +133,6 @@ class Zoo:
     def _all(self, sweep: str) -> Iterable[Cell]:
         s = self.sweeps[sweep]
         return (Cell(*values) for values in product(self.models, s.tasks, s.lengths, s.depths))
-
-
-def unknown_name(kind: str, given: object, valid: Sequence[object]) -> str:
-    """One sentence for a name that does not exist: the nearest one, and all that do."""
-    names = [str(each) for each in valid]
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.5)
-    if not near and names and all(map(str.isdigit, [str(given), *names])):
-        near = [min(names, key=lambda name: abs(int(name) - int(str(given))))]
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"unknown {kind} {given}{hint}; there are {', '.join(names)}"
 
 
 def load_zoo(name_or_path: str) -> Zoo:

@@ -9,7 +9,8 @@ from rich.table import Table
 
 from generators.corpora.sets import EmbeddedCorpora
 from generators.frames import Special
-from zoo.cards import Card, Zoo
+from models.cards import Card
+from zoo.cards import Zoo
 
 __all__ = ["facts", "listed"]
 
@@ -33,14 +34,14 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     """Loads a model and lets it decode; names and values, each as soon as it is known.
 
     Raises:
-        models.checkpoints.CheckpointError: The model cannot be loaded.
-        models.decoding.NonFiniteLogits: Its output is not a number.
-        models.endpoint.EndpointError: Its server does not answer.
+        models.checkpoints.files.CheckpointError: The model cannot be loaded.
+        models.decoding.greedy.NonFiniteLogits: Its output is not a number.
+        models.families.endpoint.model.EndpointError: Its server does not answer.
     """
     import torch
 
-    from models.decoding import greedy
-    from models.endpoint import Endpoint
+    from models.decoding.greedy import greedy
+    from models.families.endpoint.model import Endpoint
     from models.loading import load
 
     model = load(card, zoo.folder, device, EmbeddedCorpora())

@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final
 
-from drift.paired import sign_flip_p_value
-from drift.snapshots import Baseline
-from zoo.cards import Card, Cell, Zoo
+from core.cells import Cell
+from drift.records.snapshots import Baseline
+from drift.statistics.paired import sign_flip_p_value
+from models.cards import Card
+from zoo.cards import Zoo
 
 __all__ = ["ATTENTION", "HYBRID", "RECURRENT", "Observation", "kept_by_kind", "kind_of", "observed", "undecided"]
 

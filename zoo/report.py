@@ -8,9 +8,11 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, Final
 
-from drift.markdown import task_by_length
-from drift.snapshots import Baseline, SnapshotFile
-from zoo.cards import Card, Cell, Zoo
+from core.cells import Cell
+from drift.records.snapshots import Baseline, SnapshotFile
+from drift.reports.markdown import task_by_length
+from models.cards import Card
+from zoo.cards import Zoo
 from zoo.observations import kept_by_kind, kind_of, observed, undecided
 from zoo.training.curve import CURVE
 from zoo.training.records import TrainingRecord, read_record
@@ -54,7 +56,7 @@ def page(zoo: Zoo, snapshots: Path) -> str:
 
     Raises:
         ValueError: A model has no record of its training.
-        drift.snapshots.SnapshotError: A snapshot is damaged.
+        drift.records.snapshots.SnapshotError: A snapshot is damaged.
     """
     import jinja2
 
@@ -95,7 +97,7 @@ def _by_length(zoo: Zoo, models: Sequence[_Model]) -> str:
 
 
 def _models(zoo: Zoo, snapshots: Path) -> Iterator[_Model]:
-    from models.checkpoints import read_configuration, read_tensors
+    from models.checkpoints.files import read_configuration, read_tensors
 
     for card in zoo.models.values():
         directory = zoo.folder / str(card.path)

@@ -15,7 +15,8 @@ import torch
 from rich.table import Table
 from torch import nn
 
-from zoo.cards import FOLDER, Card, Zoo
+from models.cards import Card
+from zoo.cards import FOLDER, Zoo
 
 __all__ = ["PUBLISHED", "Published", "Shape", "configuration_of", "made", "shape", "shapes"]
 
@@ -69,7 +70,7 @@ class Shape:
 
 
 def made(family: str, configuration: Mapping[str, Any], device: str = "meta") -> nn.Module:
-    """A model of one of the paper's families with random weights, or with none; a `models.decoders.Decoder`.
+    """A model of one of the paper's families with random weights, or with none; a `models.decoding.decoder.Decoder`.
 
     Args:
         family: As on a card.
@@ -135,29 +136,29 @@ def shapes(zoo: Zoo) -> Table:
 
 
 def _state_spaces(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.state_spaces import StateSpacesModel
-    from models.state_spaces_configuration import StateSpacesConfiguration
+    from models.families.state_spaces.configuration import StateSpacesConfiguration
+    from models.families.state_spaces.model import StateSpacesModel
 
     return StateSpacesModel(StateSpacesConfiguration.from_json(configuration))
 
 
 def _recurrent_gemma(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.recurrent_gemma import RecurrentGemmaModel
-    from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
+    from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
+    from models.families.recurrent_gemma.model import RecurrentGemmaModel
 
     return RecurrentGemmaModel(RecurrentGemmaConfiguration.from_json(configuration))
 
 
 def _rwkv6(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.rwkv6 import Rwkv6Model
-    from models.rwkv6_configuration import Rwkv6Configuration
+    from models.families.rwkv6.configuration import Rwkv6Configuration
+    from models.families.rwkv6.model import Rwkv6Model
 
     return Rwkv6Model(Rwkv6Configuration.from_json(configuration))
 
 
 def _llama(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.llama import LlamaModel
-    from models.llama_configuration import LlamaConfiguration
+    from models.families.llama.configuration import LlamaConfiguration
+    from models.families.llama.model import LlamaModel
 
     return LlamaModel(LlamaConfiguration.from_json(configuration))
 

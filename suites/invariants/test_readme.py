@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from drift.markdown import length_by_depth
-from drift.paired import sign_flip_p_value
-from drift.snapshots import SnapshotFile
-from suites.invariants.runs import REPOSITORY
+from drift.records.snapshots import SnapshotFile
+from drift.reports.markdown import length_by_depth
+from drift.statistics.paired import sign_flip_p_value
+from suites.support.runs import REPOSITORY
 from zoo.cards import load_zoo
 from zoo.report import needles_by_length, page
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoints import write_checkpoint
-from models.llama import LlamaModel
-from models.llama_checkpoints import write_llama
-from models.llama_configuration import LlamaConfiguration
-from models.recurrent_gemma import RecurrentGemmaModel, write_recurrent_gemma
-from models.recurrent_gemma_configuration import RecurrentGemmaConfiguration
-from models.rwkv6 import Rwkv6Model, write_rwkv6
-from models.rwkv6_configuration import Rwkv6Configuration
-from models.state_spaces import StateSpacesModel
-from models.state_spaces_configuration import StateSpacesConfiguration
+from models.checkpoints.files import write_checkpoint
+from models.families.llama.checkpoint import write_llama
+from models.families.llama.configuration import LlamaConfiguration
+from models.families.llama.model import LlamaModel
+from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
+from models.families.recurrent_gemma.model import RecurrentGemmaModel, write_recurrent_gemma
+from models.families.rwkv6.configuration import Rwkv6Configuration
+from models.families.rwkv6.model import Rwkv6Model, write_rwkv6
+from models.families.state_spaces.configuration import StateSpacesConfiguration
+from models.families.state_spaces.model import StateSpacesModel
 from zoo.training.initializations import (
     initialize_llama,
     initialize_recurrent_gemma,

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor, nn
 
-from models.llama import LlamaModel
-from models.recurrent_gemma import GatedRecurrentUnit, RecurrentGemmaModel
-from models.rwkv6 import Rwkv6Model
-from models.state_spaces import Mamba2, StateSpacesModel
+from models.families.llama.model import LlamaModel
+from models.families.recurrent_gemma.model import GatedRecurrentUnit, RecurrentGemmaModel
+from models.families.rwkv6.model import Rwkv6Model
+from models.families.state_spaces.model import Mamba2, StateSpacesModel
 
 __all__ = ["initialize_llama", "initialize_recurrent_gemma", "initialize_rwkv6", "initialize_state_spaces"]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from generators import protocol
 from generators.corpora.essays import Corpus
 from generators.draws import Draw
-from generators.needles import Kind, Needle, Question, draw_text
+from generators.tasks.needles import Kind, Needle, Question, draw_text
 from generators.tokenization import Tokenizer
 from zoo.training.texts import Ends, Mixture, Part, TrainingText, encoded, weighted
 

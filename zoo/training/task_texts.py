@@ -13,7 +13,7 @@ from generators.corpora.questions import QuestionSet
 from generators.corpora.sets import WordList
 from generators.draws import TRAINING, Draw
 from generators.examples import Example, ExampleSource
-from generators.tasks import Task, tasks
+from generators.tasks.registry import Task, tasks
 from generators.tokenization import Tokenizer
 from zoo.training.texts import Ends, Mixture, Part, TrainingText, encoded
 

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from generators.draws import Draw
 from generators.frames import Frame, Special
-from generators.needles import Kind
+from generators.tasks.needles import Kind
 from generators.tokenization import Tokenizer
-from zoo.cards import Card
+from models.cards import Card
 
 __all__ = ["NEEDLES", "Ends", "Mixture", "Part", "TrainingText", "encoded", "ends", "weighted"]
 

@@ -13,7 +13,7 @@ from generators.budget import LengthTooSmall
 from generators.corpora.sets import Corpora, EmbeddedCorpora
 from generators.draws import TRAINING
 from generators.examples import ExampleSource
-from generators.tasks import RULER, tasks
+from generators.tasks.registry import RULER, tasks
 from generators.tokenization import load_tokenizer
 from zoo.cards import FOLDER
 

@@ -18,8 +18,8 @@ from generators.corpora.essays import embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
-from generators.tasks import tasks
-from models.decoding import greedy
+from generators.tasks.registry import tasks
+from models.decoding.greedy import greedy
 from models.loading import load, prompting
 from zoo.cards import Zoo
 from zoo.training.families import new_model

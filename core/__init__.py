@@ -1,0 +1,1 @@
+"""What every other room stands on: cells, names, checks of what users write. Imports none of them."""

@@ -1,0 +1,1 @@
+"""Tests of shifts, and when a shift is one."""

@@ -1,0 +1,1 @@
+"""RULER's tasks: one file a task, and their registry."""

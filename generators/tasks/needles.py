@@ -1,0 +1,261 @@
+"""Needles in a haystack: RULER's eight retrieval tasks and the paper's formats (appendix B.1).
+
+Invariants of every prompt: a reference occurs exactly once, in its own needle; no distractor
+carries a queried key; a longer prompt of the same example holds the same needles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from itertools import product
+from typing import Final, Literal, get_args
+
+from generators import protocol
+from generators.assembly import Piece
+from generators.budget import Draft, Rendered
+from generators.corpora.sets import CorpusName
+from generators.corpora.words import wonder_words
+from generators.draws import Draw
+from generators.haystacks import EssayHaystack, Haystack, LineHaystack, Lines, NoiseHaystack
+from generators.placement import placed
+from generators.scoring import all_references
+from generators.tasks.registry import Setting, task
+from generators.tokenization import Tokenizer
+
+__all__ = [
+    "FORMATS",
+    "Kind",
+    "Needle",
+    "NeedleInAHaystack",
+    "Plan",
+    "Question",
+    "draw_text",
+    "needle_in_a_haystack",
+    "planned_needles",
+]
+
+Kind = Literal["word", "number", "uuid"]
+HaystackKind = Literal["noise", "essay", "needles"]
+
+_DISTRACTORS_A_ROUND: Final = 4096
+
+
+@dataclass(frozen=True)
+class NeedleInAHaystack:
+    """Retrieve the values of the queried keys from a haystack.
+
+    Attributes:
+        haystack: The distracting text.
+        key: What keys look like.
+        value: What values look like.
+        keys: How many keys are hidden; those not queried are hard distractors.
+        values: How many values each key has.
+        queries: How many of the keys are asked for.
+    """
+
+    haystack: HaystackKind
+    key: Kind
+    value: Kind
+    keys: int = 1
+    values: int = 1
+    queries: int = 1
+
+    @property
+    def corpus(self) -> CorpusName | None:
+        """The corpus its prompts are made from."""
+        return "essays" if self.haystack == "essay" else None
+
+    def __post_init__(self) -> None:
+        for name, valid in (("haystack", HaystackKind), ("key", Kind), ("value", Kind)):
+            if getattr(self, name) not in get_args(valid):
+                raise ValueError(f"{name} must be one of {', '.join(get_args(valid))}, not {getattr(self, name)!r}")
+        for name in ("keys", "values", "queries"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if self.queries > self.keys:
+            raise ValueError(f"queries must be at most keys ({self.keys}), not {self.queries}")
+        if self.keys * self.values > len(protocol.DEPTHS):
+            raise ValueError(
+                f"{self.keys} keys of {self.values} values are more needles than the "
+                f"{len(protocol.DEPTHS)} positions RULER places them at"
+            )
+
+
+@dataclass(frozen=True)
+class Needle:
+    """One hidden fact."""
+
+    key: str
+    value: str
+    kind: Kind
+
+    @property
+    def sentence(self) -> str:
+        return protocol.NEEDLE.format(values=f"{self.kind}s", key=self.key, value=self.value)
+
+
+@dataclass(frozen=True)
+class Question:
+    """What stands around the haystack: the task before it, the question and answer prefix behind.
+
+    Attributes:
+        kind: What the values look like.
+        keys: The queried keys.
+        plural: Whether more than one value is asked for; RULER words the prompt by it.
+    """
+
+    kind: Kind
+    keys: tuple[str, ...]
+    plural: bool
+
+    def _worded(self, template: str) -> str:
+        query = protocol.joined_query(list(self.keys))
+        if not self.plural:
+            template = protocol.singular(template)
+        return template.format(values=f"{self.kind}s", value=self.kind, query=query)
+
+    @property
+    def introduction(self) -> str:
+        return self._worded(protocol.INTRODUCTION)
+
+    @property
+    def text(self) -> str:
+        return self._worded(protocol.QUESTION)
+
+    @property
+    def answer_prefix(self) -> str:
+        return self._worded(protocol.ANSWER_PREFIX)
+
+
+def draw_text(kind: Kind, draw: Draw) -> str:
+    """A key or value: an adjective-noun pair, a number of seven digits or a UUID (RULER's kinds)."""
+    if kind == "number":
+        return draw.digits(7)
+    if kind == "uuid":
+        return draw.uuid()
+    return f"{draw.choice(wonder_words('adjective'))}-{draw.choice(wonder_words('noun'))}"
+
+
+def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str], bool] = lambda text: False) -> str:
+    """A text that neither holds nor is held by any of `taken`, in any case of letters."""
+    while True:
+        text = draw_text(kind, draw)
+        folded = text.lower()
+        if not elsewhere(folded) and not any(folded in other or other in folded for other in taken):
+            taken.append(folded)
+            return text
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The needles of one example and what they go into.
+
+    Attributes:
+        needles: All of them.
+        answering: Those that hold references; the first ones.
+        question: What is asked.
+        haystack: Still open in size.
+    """
+
+    needles: tuple[Needle, ...]
+    answering: tuple[Needle, ...]
+    question: Question
+    haystack: Haystack
+
+
+def planned_needles(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Plan:
+    """Draws the needles of one example."""
+    haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
+    taken: list[str] = []
+    facts = draw.stream("needles")
+    needles = [
+        Needle(key, _unlike(taken, parameters.value, facts, haystack_text.__contains__), parameters.value)
+        for key in [_unlike(taken, parameters.key, facts, haystack_text.__contains__) for _ in range(parameters.keys)]
+        for _ in range(parameters.values)
+    ]
+    answering = needles[: parameters.queries * parameters.values]
+    queried = tuple(dict.fromkeys(needle.key for needle in answering))
+    question = Question(parameters.value, queried, plural=len(answering) > 1)
+    haystack = _haystack(parameters, taken, draw.stream("distractors"), setting)
+    return Plan(tuple(needles), tuple(answering), question, haystack)
+
+
+def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
+    """The prompt of one example; its haystack is still open in size."""
+    plan = planned_needles(parameters, draw, setting)
+    haystack, question, answering = plan.haystack, plan.question, plan.answering
+    depths = _depths(parameters, draw.stream("depths"))
+    if setting.depth is not None:
+        depths[: len(answering)] = [setting.depth] * len(answering)
+    sentences = [needle.sentence for needle in plan.needles]
+    # Where blocks end in a line end, the last one ends where the question's would be.
+    asked = question.text.removeprefix(haystack.trailing or "\0")
+
+    def render(units: int) -> Rendered:
+        hidden = placed(haystack, units, sentences, depths)
+        return Rendered(
+            pieces=(Piece(question.introduction), *hidden.pieces, Piece(asked)),
+            answer_prefix=question.answer_prefix,
+            needles=tuple(1 + place for place in hidden.where[: len(answering)]),
+            depths=hidden.depths[: len(answering)],
+        )
+
+    return Draft(tuple(needle.value for needle in answering), haystack.tokens, render, haystack.constant)
+
+
+def _haystack(parameters: NeedleInAHaystack, taken: list[str], draw: Draw, setting: Setting) -> Haystack:
+    if parameters.haystack == "essay":
+        return EssayHaystack(setting.corpora.essays, setting.tokenizer)
+    if parameters.haystack == "noise":
+        return NoiseHaystack(setting.tokenizer)
+    # Distractors may repeat one another's keys, as in RULER, but never hold a real key or value.
+    path = setting.shared.stream("distractors", parameters.key, parameters.value).path
+    lines = partial(_distractors, setting.tokenizer, parameters.key, parameters.value, path)
+    return LineHaystack(lines, draw, taken)
+
+
+@lru_cache(maxsize=32)
+def _distractors(tokenizer: Tokenizer, key: Kind, value: Kind, path: tuple[str | int, ...], number: int) -> Lines:
+    """One round of the pool of distractors."""
+    draws = (Draw(*path, number, index) for index in range(_DISTRACTORS_A_ROUND))
+    needles = (Needle(draw_text(key, draw), draw_text(value, draw), value) for draw in draws)
+    return Lines(tokenizer, [needle.sentence + "\n" for needle in needles])
+
+
+def _depths(parameters: NeedleInAHaystack, draw: Draw) -> list[float]:
+    """Depths in percent as RULER draws them: forty steps in essays, any line elsewhere."""
+    count = parameters.keys * parameters.values
+    if parameters.haystack == "essay":
+        return [float(depth) for depth in draw.sample(protocol.DEPTHS, count)]
+    return [100 * draw.fraction() for _ in range(count)]
+
+
+_RULER: Final = {
+    "niah_single_1": NeedleInAHaystack("noise", "word", "number"),
+    "niah_single_2": NeedleInAHaystack("essay", "word", "number"),
+    "niah_single_3": NeedleInAHaystack("essay", "word", "uuid"),
+    "niah_multikey_1": NeedleInAHaystack("essay", "word", "number", keys=4),
+    "niah_multikey_2": NeedleInAHaystack("needles", "word", "number"),
+    "niah_multikey_3": NeedleInAHaystack("needles", "uuid", "uuid"),
+    "niah_multivalue": NeedleInAHaystack("essay", "word", "number", values=4),
+    "niah_multiquery": NeedleInAHaystack("essay", "word", "number", keys=4, queries=4),
+}
+
+_NAMES: Final = {"noise": "repeat", "essay": "essay", "needles": "needles"}
+
+# Every format by the paper's naming, haystack-key-value; the paper calls the noise "repeat".
+FORMATS: Final = {
+    f"{_NAMES[haystack]}-{key}-{value}": NeedleInAHaystack(haystack, key, value)
+    for haystack, key, value in product(get_args(HaystackKind), get_args(Kind), get_args(Kind))
+}
+
+for _name, _parameters in (_RULER | FORMATS).items():
+    task(
+        _name,
+        _parameters,
+        tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE,
+        score=all_references,
+        answer=lambda references: " " + protocol.joined_query(list(references)),
+    )(needle_in_a_haystack)

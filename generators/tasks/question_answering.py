@@ -1,0 +1,221 @@
+"""Question answering: a question's documents among others (paper, appendix B.2).
+
+Invariants of every prompt: the documents that answer the question are there exactly once; documents
+of the same subject are the first to stand beside them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import accumulate
+from typing import Final, Literal
+
+import numpy as np
+
+from generators import protocol
+from generators.assembly import Piece
+from generators.budget import Draft, Rendered
+from generators.corpora.people import people_questions
+from generators.corpora.questions import Question, QuestionSet
+from generators.corpora.sets import CorpusName
+from generators.draws import Draw
+from generators.scoring import best_reference
+from generators.tasks.registry import Setting, task
+from generators.tokenization import Tokenizer
+
+__all__ = ["QuestionAnswering", "question_answering", "question_set"]
+
+
+_RANKS_AT_ONCE: Final = 64
+_KINDS: Final = ("single_hop", "two_hop", "single_hop_people", "two_hop_people")
+# Enough for any pocket length; beyond, documents come again.
+_PEOPLE: Final = 400
+
+
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """Answer a question from documents.
+
+    Attributes:
+        questions: single_hop (SQuAD's kind: one document answers) or two_hop (HotpotQA's: two are needed); or
+            single_hop_people and two_hop_people, the same about invented people in few plain words.
+        documents: At most so many documents; 0 takes as many as fit, as RULER does.
+    """
+
+    questions: Literal["single_hop", "two_hop", "single_hop_people", "two_hop_people"] = "single_hop"
+    documents: int = 0
+
+    @property
+    def corpus(self) -> CorpusName | None:
+        """The corpus its prompts are made from; none where its people are drawn."""
+        return self.questions if self.questions in ("single_hop", "two_hop") else None
+
+    @property
+    def needed(self) -> int:
+        """How many documents a question needs."""
+        return 1 if self.questions.startswith("single_hop") else 2
+
+    def __post_init__(self) -> None:
+        if self.questions not in _KINDS:
+            raise ValueError(f"questions must be one of {', '.join(_KINDS)}, not {self.questions!r}")
+        if self.documents != 0 and self.documents < self.needed:
+            fewest = f"documents must be 0 or at least {self.needed} for {self.questions}"
+            raise ValueError(f"{fewest}, not {self.documents}")
+
+
+def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setting) -> Draft:
+    """The prompt of one example; its number of documents is still open."""
+    questions = question_set(parameters, setting)
+    order = _order(setting.shared.stream(parameters.questions).path, len(questions.questions))
+    question = questions.questions[order[setting.index % len(order)]]
+    shelf = _Shelf(questions, question, draw, setting)
+    most = max(parameters.documents - len(question.gold), 0) + 1 if parameters.documents else None
+    asked = Piece(protocol.DOCUMENTS_QUESTION.format(question=question.text.strip()))
+
+    def render(units: int) -> Rendered:
+        pieces, gold, depths = shelf.pieces(units)
+        return Rendered(
+            pieces=(Piece(protocol.DOCUMENTS_INTRODUCTION), *pieces, asked),
+            answer_prefix=protocol.DOCUMENTS_ANSWER_PREFIX,
+            needles=tuple(1 + place for place in gold),
+            depths=depths,
+        )
+
+    return Draft(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
+
+
+def question_set(parameters: QuestionAnswering, setting: Setting) -> QuestionSet:
+    """The questions and documents that examples are made from."""
+    if parameters.corpus is None:
+        return _people(setting.shared.stream("people").path, parameters.needed)
+    questions: QuestionSet = getattr(setting.corpora, parameters.corpus)
+    return questions
+
+
+@lru_cache(maxsize=8)
+def _people(path: tuple[str | int, ...], hops: int) -> QuestionSet:
+    return people_questions(Draw(*path), hops=hops, people=_PEOPLE)
+
+
+@lru_cache(maxsize=8)
+def _order(path: tuple[str | int, ...], count: int) -> list[int]:
+    return Draw(*path).order(count).tolist()
+
+
+class _Library:
+    """Every document of a set and the headers to number them by, tokenized once.
+
+    Attributes:
+        documents: The texts, with what stands between one and the next header where that is the text's.
+        last: The same without it.
+        counts: The tokens of each document.
+        seamless: Whether documents and headers meet at seams, whichever they are.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, questions: QuestionSet) -> None:
+        self._tokenizer = tokenizer
+        # Line ends go to the side of a document's header where they meet its text at a seam.
+        self._before, after = ("\n\n", "") if tokenizer.joins("a.", "\n\nD") else ("", "\n\n")
+        self.documents = [self._piece(text + after) for text in questions.documents]
+        self.last = [self._piece(text) for text in questions.documents] if after else self.documents
+        self.counts = [len(ids) for piece in self.documents if (ids := piece.ids) is not None]
+        header = self._header_text(0)
+        self.seamless = all(
+            tokenizer.joins(header, piece.text) and tokenizer.joins(piece.text, header) for piece in self.documents
+        )
+        self._headers: list[Piece] = []
+
+    def _piece(self, text: str) -> Piece:
+        return Piece(text, np.array(self._tokenizer.continued(text).ids, dtype=np.int32))
+
+    def _header_text(self, place: int) -> str:
+        return self._before + protocol.DOCUMENT_HEADER.format(number=place + 1)
+
+    def header(self, place: int) -> Piece:
+        """The header of the document at a place."""
+        while len(self._headers) <= place:
+            self._headers.append(self._piece(self._header_text(len(self._headers))))
+        return self._headers[place]
+
+
+@lru_cache(maxsize=8)
+def _library(tokenizer: Tokenizer, questions: QuestionSet) -> _Library:
+    return _Library(tokenizer, questions)
+
+
+class _Shelf:
+    """The documents of one example: what answers the question, then distractors, as many as are asked for."""
+
+    def __init__(self, questions: QuestionSet, question: Question, draw: Draw, setting: Setting) -> None:
+        self._library = _library(setting.tokenizer, questions)
+        self._gold = question.gold
+        self._depth = setting.depth
+        self._draw = draw
+        near = draw.stream("near").order(len(question.near)).tolist()
+        held = {*question.gold, *question.near}
+        rest = [i for i in draw.stream("rest").order(len(questions.documents)).tolist() if i not in held]
+        # A set that is used up begins again, but what answers the question is there once.
+        self._distractors = [question.near[i] for i in near] + rest
+        self._tokens = [0]
+        # Ranks in the order of the prompt: what answers the question, then distractors.
+        self._own_ranks = [draw.fraction() for _ in self._gold]
+        self._ranks: list[int] = []
+
+    @property
+    def constant(self) -> bool:
+        """As `Draft.constant`."""
+        return self._library.seamless
+
+    def tokens(self, units: int) -> int:
+        """The tokens of `units` - 1 distractors with their headers; what answers is constant."""
+        while len(self._tokens) < units:
+            number = len(self._tokens) - 1
+            document = self._distractors[number % len(self._distractors)]
+            header = self._library.header(number + len(self._gold)).ids
+            assert header is not None
+            self._tokens.append(self._tokens[-1] + self._library.counts[document] + len(header))
+        return self._tokens[units - 1]
+
+    def pieces(self, units: int) -> tuple[list[Piece], tuple[int, ...], tuple[float, ...]]:
+        """The documents with their headers; where what answers the question begins, and at what depths."""
+        documents, gold = self._ordered(units - 1)
+        library = self._library
+        before = [0, *accumulate(library.counts[document] for document in documents)]
+        pieces: list[Piece] = [Piece(protocol.DOCUMENT_HEADER.format(number=1))]
+        for place, document in enumerate(documents[:-1], 1):
+            pieces += (library.documents[document], library.header(place))
+        pieces.append(library.last[documents[-1]])
+        depths = tuple(100 * before[place] / max(before[-1], 1) for place in gold)
+        return pieces, tuple(2 * place + 1 for place in gold), depths
+
+    def _ordered(self, distractors: int) -> tuple[list[int], list[int]]:
+        """Documents in the order of the prompt, and the places of those that answer."""
+        while len(self._ranks) < distractors:
+            self._ranks += self._draw.stream("ranks", len(self._ranks)).numbers(_RANKS_AT_ONCE).tolist()
+        ranks = self._ranks[:distractors]
+        order = sorted(range(distractors), key=ranks.__getitem__)
+        documents = [self._distractors[number % len(self._distractors)] for number in order]
+        if self._depth is None:
+            places = [round(rank * distractors) for rank in self._own_ranks]
+        else:
+            before = [0, *accumulate(self._library.counts[document] for document in documents)]
+            places = [bisect_right(before, self._depth / 100 * before[-1] + 1e-6) - 1] * len(self._gold)
+        own = sorted(range(len(self._gold)), key=lambda i: (places[i], self._own_ranks[i]))
+        # From the back, so that the places in front stay what they are.
+        for i in reversed(own):
+            documents.insert(places[i], self._gold[i])
+        final = {i: places[i] + behind for behind, i in enumerate(own)}
+        return documents, [final[i] for i in range(len(self._gold))]
+
+
+for _name, _parameters in (("qa_1", QuestionAnswering("single_hop")), ("qa_2", QuestionAnswering("two_hop"))):
+    task(
+        _name,
+        _parameters,
+        tokens_to_generate=protocol.DOCUMENTS_TOKENS_TO_GENERATE,
+        score=best_reference,
+        # The references are other wordings of one answer.
+        answer=lambda references: " " + references[0],
+    )(question_answering)

@@ -1,0 +1,256 @@
+"""Checkpoint directories in the published formats: read safely, checked against the model, written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from models.families.state_spaces.configuration import ConfigurationError, StateSpacesConfiguration
+from models.families.state_spaces.model import StateSpacesModel
+
+__all__ = [
+    "CheckpointError",
+    "check_tensors",
+    "configuration_fingerprint",
+    "load_state_spaces",
+    "read_configuration",
+    "read_tensors",
+    "take_tied_output",
+    "weights_files",
+    "weights_fingerprint",
+    "write_checkpoint",
+    "write_safetensors",
+]
+
+_CONFIGURATION = "config.json"
+_PICKLED = "pytorch_model.bin"
+_SAFE = "model.safetensors"
+_NAMED_AT_MOST = 6
+
+
+class CheckpointError(ValueError):
+    """A checkpoint directory that lacks a file, or whose content does not make the model."""
+
+
+def read_configuration(directory: Path) -> dict[str, Any]:
+    """The parsed `config.json`.
+
+    Raises:
+        CheckpointError: It is missing or not a JSON object.
+    """
+    path = directory / _CONFIGURATION
+    if not directory.is_dir():
+        raise CheckpointError(f"no checkpoint directory at {directory}")
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"checkpoint {directory} has no {_CONFIGURATION}") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(given, dict):
+        raise CheckpointError(f"{path} must hold a JSON object, not {type(given).__name__}")
+    return given
+
+
+def configuration_fingerprint(directory: Path) -> str:
+    """SHA-256 of what `config.json` says, in hexadecimal, however it is written.
+
+    Raises:
+        CheckpointError: It is missing or not a JSON object.
+    """
+    return hashlib.sha256(json.dumps(read_configuration(directory), sort_keys=True).encode()).hexdigest()
+
+
+def weights_files(directory: Path) -> list[Path]:
+    """The files that hold the tensors: one, or the shards that an index names; safetensors are preferred.
+
+    Raises:
+        CheckpointError: There is none, the index is not readable, or a shard is missing.
+    """
+    for name in (_SAFE, _PICKLED):
+        if (directory / name).is_file():
+            return [directory / name]
+        index = directory / f"{name}.index.json"
+        if index.is_file():
+            return _shards(index)
+    raise CheckpointError(f"checkpoint {directory} has neither {_SAFE} nor {_PICKLED}")
+
+
+def _shards(index: Path) -> list[Path]:
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{index} is not readable as an index of weights: {error!r}") from error
+    for name in names:
+        # An index may come from anywhere; it names files beside it and no others.
+        kind = Path(index.name.removesuffix(".index.json")).suffix
+        beside = isinstance(name, str) and Path(name).name == name and Path(name).suffix == kind
+        if not beside or not (index.parent / name).is_file():
+            raise CheckpointError(f"checkpoint {index.parent} has no file {name!r}, which {index.name} names")
+    return [index.parent / name for name in names]
+
+
+def weights_fingerprint(directory: Path) -> str:
+    """SHA-256 of the weights, in hexadecimal: of the file, or of the shards' sums."""
+    sums = []
+    for path in weights_files(directory):
+        with path.open("rb") as file:
+            sums.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return sums[0] if len(sums) == 1 else hashlib.sha256(" ".join(sums).encode()).hexdigest()
+
+
+def read_tensors(directory: Path) -> dict[str, Tensor]:
+    """The tensors of a checkpoint by key, on the CPU.
+
+    A pickled file is read with torch's restricted unpickler, which builds tensors and nothing else.
+
+    Raises:
+        CheckpointError: A file is missing, damaged, or holds anything but tensors.
+    """
+    tensors: dict[str, Tensor] = {}
+    for path in weights_files(directory):
+        tensors |= _read(path)
+    return tensors
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        import safetensors
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(
+            f"{path} is damaged, or holds more than tensors and was refused: a pickle can run any code. "
+            "Save the weights alone, or as safetensors."
+        ) from None
+    except Exception as error:  # a damaged file makes torch raise almost anything
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise CheckpointError(f"{path} is not a readable PyTorch file: {reason}") from error
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path} must hold a dictionary of tensors, not {type(loaded).__name__}")
+    others = [key for key, value in loaded.items() if not (isinstance(key, str) and isinstance(value, Tensor))]
+    if others:
+        raise CheckpointError(f"{path} holds values that are no tensors: {_listed(others)}")
+    return loaded
+
+
+def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype) -> StateSpacesModel:
+    """Loads a checkpoint of the state-spaces family.
+
+    Args:
+        directory: Holds `config.json` and `pytorch_model.bin` or `model.safetensors`.
+        device: Where the model goes.
+        dtype: What its weights are cast to.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, the configuration is not this family's, or
+            tensors are missing, left over or of another shape.
+    """
+    try:
+        configuration = StateSpacesConfiguration.from_json(read_configuration(directory))
+    except ConfigurationError as error:
+        raise CheckpointError(f"checkpoint {directory}: {error}") from None
+    tensors = read_tensors(directory)
+    with torch.device("meta"):
+        model = StateSpacesModel(configuration)
+    expected = dict(model.state_dict())
+    if configuration.tie_embeddings:
+        # Some files leave the tied output layer out, others repeat the embedding.
+        tensors.setdefault("lm_head.weight", tensors.get("backbone.embedding.weight", torch.empty(0)))
+    check_tensors(directory, expected, tensors)
+    model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
+    model.tie_weights()
+    return model.eval().requires_grad_(False)
+
+
+def write_checkpoint(directory: Path, model: StateSpacesModel, dtype: torch.dtype = torch.float16) -> None:
+    """Writes a model as the state-spaces checkpoints are published."""
+    directory.mkdir(parents=True, exist_ok=True)
+    tensors = {key: tensor.detach().to("cpu", dtype) for key, tensor in model.state_dict().items()}
+    if model.configuration.tie_embeddings:
+        tensors["lm_head.weight"] = tensors["backbone.embedding.weight"]
+    torch.save(tensors, directory / _PICKLED)
+    configuration = {name: getattr(model.configuration, name) for name in model.configuration.__dataclass_fields__}
+    text = json.dumps(configuration, indent=4) + "\n"
+    (directory / _CONFIGURATION).write_text(text, encoding="utf-8")
+
+
+def write_safetensors(
+    directory: Path, tensors: Mapping[str, Tensor], configuration: Mapping[str, Any], dtype: torch.dtype
+) -> None:
+    """Writes a checkpoint as transformers' own are published: `config.json`, and one safetensors file.
+
+    Args:
+        directory: Made where it is missing.
+        tensors: By key, none twice: a safetensors file keeps no two names of one tensor.
+        configuration: The fields of `config.json`, but for the dtype.
+        dtype: What the tensors are cast to.
+    """
+    from safetensors.torch import save_file
+
+    directory.mkdir(parents=True, exist_ok=True)
+    cast = {key: tensor.detach().to("cpu", dtype).contiguous() for key, tensor in tensors.items()}
+    # transformers refuses a file that does not say whose tensors it has.
+    save_file(cast, directory / _SAFE, metadata={"format": "pt"})
+    text = json.dumps({**configuration, "torch_dtype": str(dtype).removeprefix("torch.")}, indent=2, sort_keys=True)
+    (directory / _CONFIGURATION).write_text(text + "\n", encoding="utf-8")
+
+
+def take_tied_output(directory: Path, tensors: dict[str, Tensor], output: str, embedding: str) -> None:
+    """Removes the output layer, of which some files repeat the embedding.
+
+    Raises:
+        CheckpointError: It is not the embedding.
+    """
+    found = tensors.pop(output, None)
+    if found is not None and not torch.equal(found, tensors.get(embedding, found)):
+        raise CheckpointError(f"checkpoint {directory}: {output} differs from {embedding}; they must be tied")
+
+
+def check_tensors(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    """Sees to it that tensors make a model.
+
+    Args:
+        directory: Where they were found.
+        expected: The model's own, by key; only their shapes matter.
+        found: The checkpoint's.
+
+    Raises:
+        CheckpointError: Tensors are missing, left over or of another shape; the error names some.
+    """
+    problems = []
+    if missing := [key for key in expected if key not in found]:
+        problems.append(f"missing {_listed(missing)}")
+    if extra := [key for key in found if key not in expected]:
+        problems.append(f"not part of the model {_listed(extra)}")
+    shapes = [
+        f"{key} is {list(found[key].shape)}, config.json makes it {list(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in found and found[key].shape != tensor.shape
+    ]
+    if shapes:
+        problems.append(f"misshapen {_listed(shapes)}")
+    if problems:
+        raise CheckpointError(
+            f"the tensors of {weights_files(directory)[0]} do not make the model: " + "; ".join(problems)
+        )
+
+
+def _listed(names: Sequence[object]) -> str:
+    # A name may hold anything; the message stays one line.
+    shown = ", ".join(" ".join(str(name).split()) for name in names[:_NAMED_AT_MOST])
+    rest = len(names) - _NAMED_AT_MOST
+    return shown if rest <= 0 else f"{shown} and {rest} more"

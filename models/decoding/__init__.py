@@ -1,0 +1,1 @@
+"""Greedy decoding: batches, prefixes, drafts, steps."""

@@ -1,0 +1,1 @@
+"""Mamba2, Mamba2 with attention, Transformer++."""

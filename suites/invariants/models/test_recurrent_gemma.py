@@ -1,0 +1,573 @@
+"""A RecurrentGemma model is transformers' own, and gives one answer however its input is batched, cut or cached."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from models.decoding.greedy import greedy
+from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
+from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked, recurrence_naive
+from models.families.recurrent_gemma.model import (
+    AttentionState,
+    LocalAttention,
+    RecurrentGemmaModel,
+    RecurrentGemmaState,
+    load_recurrent_gemma,
+    write_recurrent_gemma,
+)
+from models.families.state_spaces.configuration import ConfigurationError
+from suites.support.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
+from suites.support.decoder_equalities import batched_difference, pieces_difference, read_alone
+from suites.support.tiny_models import difference, random_ids
+
+# The largest difference between logits, as a share of their scale; the second in bfloat16; the third in float64.
+TOLERANCE = 1e-4
+HALF_TOLERANCE = 5e-2
+ROUNDING = 1e-11
+STEPS = 64
+CPU = torch.device("cpu")
+INDEX = "model.safetensors.index.json"
+
+GRIFFIN: Mapping[str, Any] = {
+    "architectures": ["RecurrentGemmaForCausalLM"],
+    "model_type": "recurrent_gemma",
+    "vocab_size": 53,
+    "hidden_size": 32,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 1,
+    "lru_width": 48,
+    "attention_window_size": 16,
+}
+CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
+    "griffin": GRIFFIN,
+    "attention-last": {
+        **GRIFFIN,
+        "num_hidden_layers": 3,
+        "block_types": ["recurrent", "attention", "attention"],
+        "num_key_value_heads": 2,
+        "attention_bias": True,
+        "logits_soft_cap": 4.0,
+    },
+    "narrow-window": {
+        **GRIFFIN,
+        "block_types": ["attention", "recurrent"],
+        "num_key_value_heads": 4,
+        "attention_window_size": 3,
+        "conv1d_width": 2,
+        "partial_rotary_factor": 1.0,
+        "rope_theta": 100.0,
+    },
+}
+# Wider than the blocks that attention works in.
+WIDE = {**GRIFFIN, "num_hidden_layers": 2, "block_types": ["recurrent", "attention"], "attention_window_size": 140}
+
+every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
+
+
+def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> RecurrentGemmaModel:
+    """A random model with no weight at a neutral value, gates half open, and memories short and long."""
+    made = RecurrentGemmaModel(RecurrentGemmaConfiguration.from_json(configuration))
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(seed)
+        for name, parameter in made.named_parameters():
+            if name.endswith("recurrent_param"):
+                parameter.uniform_(-6, -1)
+            elif parameter.ndim == 1 or name.endswith("bias") or "embed" in name:
+                parameter.normal_(std=0.3)
+            elif "conv_1d" in name:
+                parameter.normal_(std=0.6)
+            else:
+                parameter.normal_(std=1.5 / parameter.shape[-1] ** 0.5)
+    return made.eval().requires_grad_(False)
+
+
+@functools.cache
+def tiny(kind: str) -> RecurrentGemmaModel:
+    """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
+    return tiny_model(CONFIGURATIONS[kind])
+
+
+def tensors_of(state: RecurrentGemmaState) -> list[Tensor]:
+    """All that a state holds of its layers."""
+    return [tensor for layer in state.layers for tensor in vars(layer).values()]
+
+
+# The recurrence.
+
+
+def recurrence(batch: int, time: int, channels: int, seed: int, dtype: torch.dtype = torch.float64) -> list[Tensor]:
+    """Decays of all sizes, 0 and almost 1 among them, inputs, and a nonzero state before them."""
+    draw = torch.Generator().manual_seed(seed)
+    decay = torch.rand(batch, time, channels, generator=draw, dtype=dtype) ** 0.2
+    kind = torch.randint(4, decay.shape, generator=draw)
+    decay = decay.masked_fill(kind == 0, 0.0).masked_fill(kind == 1, 1 - 1e-7)
+    normal = [torch.randn(shape, generator=draw, dtype=dtype) for shape in (decay.shape, (batch, channels))]
+    return [decay, *normal]
+
+
+@given(st.integers(1, 3), st.integers(1, 70), st.integers(1, 5), st.integers(0, 999), st.none() | st.integers(1, 80))
+@example(1, 1, 1, 0, None)
+@example(2, 64, 3, 0, 8)
+@example(2, 65, 3, 0, None)
+@settings(deadline=None, derandomize=True, max_examples=100)
+def test_chunked_recurrence_equals_the_naive_one(batch, time, channels, seed, chunk):
+    """For any shape, chunk size and state before it, the chunked recurrence gives what the definition gives."""
+    decay, x, state = recurrence(batch, time, channels, seed)
+    found = recurrence_chunked(decay, x, state, chunk)
+    assert difference(found, recurrence_naive(decay, x, state)) < ROUNDING
+
+
+def test_a_long_recurrence_in_single_precision():
+    """Over 4,096 tokens in float32, of slow and of fully underflowing decay, the two forms stay close and finite."""
+    _, x, state = recurrence(2, 4096, 8, 0, torch.float32)
+    for decay in (0.9999, 0.9, 1e-30, 0.0):
+        decays = torch.full_like(x, decay)
+        found = recurrence_chunked(decays, x, state)
+        assert difference(found, recurrence_naive(decays, x, state)) < 1e-5
+
+
+# Local attention.
+
+
+def naive_attention(made: LocalAttention, u: Tensor) -> Tensor:
+    """One row [time, width], position by position and head by head."""
+    c = made.configuration
+    turned = c.rotary_dim // 2
+
+    def rotated(x: Tensor, position: int) -> Tensor:
+        x = x.clone()
+        for i in range(turned):
+            angle = torch.tensor(position / c.rope_theta ** (2 * i / c.rotary_dim), dtype=x.dtype)
+            one, two = x[i].clone(), x[i + turned].clone()
+            x[i] = one * angle.cos() - two * angle.sin()
+            x[i + turned] = one * angle.sin() + two * angle.cos()
+        return x
+
+    outputs = []
+    for t in range(len(u)):
+        window = range(max(0, t - c.attention_window_size + 1), t + 1)
+        heads = []
+        for h in range(c.num_attention_heads):
+            own = slice(h * c.head_dim, (h + 1) * c.head_dim)
+            group = h // (c.num_attention_heads // c.num_key_value_heads)
+            shared = slice(group * c.head_dim, (group + 1) * c.head_dim)
+            query = rotated(made.q_proj(u[t])[own], t)
+            scores = torch.stack([query @ rotated(made.k_proj(u[s])[shared], s) for s in window])
+            weights = torch.softmax(scores / c.head_dim**0.5, 0)
+            heads.append(sum(w * made.v_proj(u[s])[shared] for w, s in zip(weights, window, strict=True)))
+        outputs.append(made.o_proj(torch.cat(heads)))
+    return torch.stack(outputs)
+
+
+@pytest.mark.parametrize("kind", ["attention-last", "narrow-window"])
+def test_attention_equals_a_naive_one(kind):
+    """Local attention gives what loops over positions and heads give, in float64."""
+    made, seen = tiny_model(CONFIGURATIONS[kind]).double(), []
+    layer = made.configuration.layer_types.index("attention")
+    attention = made.model.layers[layer].temporal_block
+    attention.register_forward_hook(lambda module, given, found: seen.append((given[0][0], found[0][0])))
+    made(random_ids(1, 24))
+    u, found = seen[0]
+    # The rotation's angles are in float32.
+    assert difference(found, naive_attention(attention, u)) < 1e-6
+
+
+# One answer, whatever the way.
+
+
+@every_kind
+@given(st.lists(st.integers(1, 150), min_size=2, max_size=4), st.integers(0, 99))
+@example([16, 1, 15, 17], 0)
+@example([300, 16, 3], 0)
+@settings(deadline=None, derandomize=True, max_examples=5)
+def test_batched_equals_alone(kind, lengths, seed):
+    """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
+    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
+
+
+@every_kind
+@given(st.data())
+@settings(deadline=None, derandomize=True, max_examples=6)
+def test_pieces_equal_the_whole(kind, data):
+    """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
+    batch = data.draw(st.integers(1, 3))
+    pieces = data.draw(st.lists(st.lists(st.integers(1, 40), min_size=batch, max_size=batch), min_size=2, max_size=4))
+    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
+
+
+def test_a_long_second_piece():
+    """A second piece longer than a block of attention, after a row shorter than the window, is read as in one piece."""
+    made, ids = tiny_model(WIDE), random_ids(2, 340)
+    _, state = made.prefill(ids[:, :40], torch.tensor([40, 20]), made.empty_state(2, 1))
+    second = torch.stack([ids[0, 40:], ids[1, 20:320]])
+    logits, _ = made.prefill(second, torch.tensor([300, 290]), state)
+    for i, length in enumerate([340, 310]):
+        assert difference(logits[i], read_alone(made, ids[i, :length])[0][0]) < TOLERANCE
+
+
+@every_kind
+@pytest.mark.parametrize(("first", "time"), [(1, 40), (2, 8), (16, 20), (130, 134)])
+def test_cached_steps_equal_a_full_forward(kind, first, time):
+    """After a prefill of any length, each cached step gives the logits of a full forward at its position."""
+    made, ids = tiny(kind), random_ids(2, time, seed=first)
+    logits, state = made.prefill(ids[:, :first], torch.full((2,), first), made.empty_state(2, time))
+    found = [logits]
+    for t in range(first, time):
+        logits, state = made.step(ids[:, t], state)
+        found.append(logits)
+    assert difference(torch.stack(found, 1), made(ids)[:, first - 1 :]) < TOLERANCE
+
+
+@every_kind
+def test_greedy_tokens_are_those_of_full_forwards(kind):
+    """Batched cached decoding of unequal prompts takes 64 tokens, each the likeliest by a full forward before it."""
+    made = tiny(kind)
+    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 66)]
+    found = greedy(made, prompts, tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=1000)
+    for prompt, new in zip(prompts, found, strict=True):
+        logits = made(torch.tensor([prompt + new[:-1]]))[0, len(prompt) - 1 :]
+        assert new == logits.argmax(-1).tolist()
+        assert len(new) == STEPS
+
+
+@every_kind
+@pytest.mark.parametrize("rows", [[2], [2, 0], [1, 2, 0], [1, 1]])
+def test_selected_rows_go_on_as_before(kind, rows):
+    """Rows selected from a state, in any order or twice, go on as they would have alone."""
+    made, lengths = tiny(kind), [7, 3, 20]
+    ids = random_ids(3, max(lengths))
+    new = random_ids(2, len(rows), seed=1)
+    _, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(3, max(lengths) + 2))
+    state = state.select(torch.tensor(rows))
+    _, state = made.step(new[0], state)
+    found, _ = made.step(new[1], state)
+    for i, row in enumerate(rows):
+        alone = torch.cat([ids[row, : lengths[row]], new[:, i]])
+        expected, _ = read_alone(made, alone)
+        assert difference(found[i], expected[0]) < TOLERANCE
+
+
+@every_kind
+def test_memory_does_not_grow(kind):
+    """A state holds as many numbers after 200 tokens as before any, for any capacity: the window's keys and values."""
+    made = tiny(kind)
+    state = made.empty_state(2, 8)
+    before = [tensor.shape for tensor in tensors_of(state)]
+    assert before == [tensor.shape for tensor in tensors_of(made.empty_state(2, 10**9))]
+    _, state = made.prefill(random_ids(2, 199), torch.tensor([199, 3]), state)
+    assert [tensor.shape for tensor in tensors_of(state)] == before
+    _, state = made.step(random_ids(2), state)
+    assert [tensor.shape for tensor in tensors_of(state)] == before
+    for layer in state.layers:
+        if isinstance(layer, AttentionState):
+            assert layer.keys.shape[2] == made.configuration.attention_window_size - 1
+
+
+@every_kind
+def test_every_weight_matters(kind):
+    """A change of any tensor, by a tenth of its scale, moves the logits at all but the first position."""
+    made, ids = tiny_model(CONFIGURATIONS[kind]), random_ids(1, 40)
+    reference = made(ids)
+    for name, parameter in made.named_parameters():
+        kept = parameter.clone()
+        parameter += 0.1 * kept.abs().max() * torch.randn_like(kept)
+        assert difference(made(ids)[:, 1:], reference[:, 1:]) > 10 * TOLERANCE, name
+        parameter.copy_(kept)
+
+
+@every_kind
+def test_gradients_are_finite(kind):
+    """Training's gradient is finite, and reaches every tensor, also where a decay is exactly 1."""
+    made = tiny_model(CONFIGURATIONS[kind]).requires_grad_(True)
+    for name, parameter in made.named_parameters():
+        if name.endswith("recurrent_param"):
+            parameter.data[0] = -200.0
+    made(random_ids(2, 40)).logsumexp(-1).sum().backward()
+    for name, parameter in made.named_parameters():
+        assert parameter.grad.isfinite().all(), name
+        assert parameter.grad.any(), name
+
+
+@every_kind
+def test_half_precision_stays_close(kind):
+    """In bfloat16 the logits stay within a twentieth of those of the same weights in float32, and keep its dtypes."""
+    half = tiny_model(CONFIGURATIONS[kind]).bfloat16()
+    full = tiny_model(CONFIGURATIONS[kind]).bfloat16().float()
+    ids, lengths = random_ids(2, 70), torch.tensor([70, 20])
+    found, state = half.prefill(ids, lengths, half.empty_state(2, 72))
+    expected, before = full.prefill(ids, lengths, full.empty_state(2, 72))
+    assert found.dtype == torch.float32
+    assert difference(found, expected) < HALF_TOLERANCE
+    assert {tensor.dtype for tensor in tensors_of(state)} == {torch.bfloat16, torch.float32}
+    found, _ = half.step(ids[:, 0], state)
+    expected, _ = full.step(ids[:, 0], before)
+    assert difference(found, expected) < HALF_TOLERANCE
+
+
+# transformers.
+
+
+def theirs(made: RecurrentGemmaModel) -> Any:
+    """The model of transformers with the same weights."""
+    from transformers import RecurrentGemmaConfig, RecurrentGemmaForCausalLM
+
+    fields = {name: value for name, value in made.configuration.to_json().items() if name != "architectures"}
+    model = RecurrentGemmaForCausalLM(RecurrentGemmaConfig(**fields, eos_token_id=None, pad_token_id=None))
+    model.load_state_dict({**made.state_dict(), "lm_head.weight": made.model.embed_tokens.weight}, strict=True)
+    return model.eval()
+
+
+@pytest.mark.parametrize("kind", [*CONFIGURATIONS, "wide-window"])
+@pytest.mark.parametrize("time", [1, 16, 17, 300])
+def test_logits_equal_transformers(kind, time):
+    """The same weights give the same logits in transformers' class at every position, within and past the window."""
+    made = tiny_model({**CONFIGURATIONS, "wide-window": WIDE}[kind])
+    ids = random_ids(1, time)
+    with torch.inference_mode():
+        expected = theirs(made)(ids, use_cache=False).logits
+    assert difference(made(ids), expected) < TOLERANCE
+
+
+@every_kind
+def test_long_logits_equal_transformers_in_double_precision(kind):
+    """Over 600 tokens, our float32 is as close to transformers in float64, where its 1 - a * a loses nothing."""
+    made, ids = tiny(kind), random_ids(1, 600, seed=600)
+    with torch.inference_mode():
+        expected = theirs(made).double()(ids, use_cache=False).logits
+    assert difference(made(ids).double(), expected) < TOLERANCE
+
+
+@every_kind
+@pytest.mark.parametrize("time", [5, 40])
+def test_greedy_tokens_equal_transformers(kind, time):
+    """The same weights give the same 64 greedy tokens in transformers' own generation."""
+    made, prompt = tiny(kind), random_ids(1, time, seed=time)
+    with torch.inference_mode():
+        expected = theirs(made).generate(
+            prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=STEPS
+        )
+    found = greedy(made, prompt.tolist(), tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=100)
+    assert found == expected[:, time:].tolist()
+
+
+def test_the_embedding_is_scaled_as_in_training():
+    """The root of the width that scales embeddings is rounded to bfloat16: 50.5 for 50.596 at the published width."""
+    made = tiny_model(
+        {**GRIFFIN, "hidden_size": 2560, "num_hidden_layers": 1, "num_attention_heads": 40, "lru_width": 40}
+    )
+    assert made.model.scale == 50.5
+
+
+# Checkpoints.
+
+
+def load(directory: Path) -> RecurrentGemmaModel:
+    """The model of a directory, in float32 on the CPU."""
+    return load_recurrent_gemma(directory, CPU, torch.float32)
+
+
+def refusal(directory: Path) -> str:
+    """The message of the error that loading must raise."""
+    return refused(load, directory)
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Path:
+    """A good checkpoint directory."""
+    write_recurrent_gemma(tmp_path / "griffin", tiny("griffin"), torch.float32)
+    return tmp_path / "griffin"
+
+
+@every_kind
+def test_a_written_model_is_read_back_the_same(tmp_path, kind):
+    """A model written and loaded again gives bit for bit the same logits, ready for inference."""
+    is_read_back(tmp_path, tiny(kind), write_recurrent_gemma, load)
+
+
+def test_the_weights_are_cast(written):
+    """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
+    casts(written, tiny("griffin"), write_recurrent_gemma, load_recurrent_gemma)
+
+
+@every_kind
+def test_transformers_reads_what_is_written(tmp_path, kind):
+    """A written directory is loaded by transformers as its own, and gives the same logits."""
+    transformers_reads(tmp_path, tiny(kind), write_recurrent_gemma, "RecurrentGemmaForCausalLM", TOLERANCE)
+
+
+@every_kind
+@pytest.mark.parametrize("shard", ["50GB", "20KB"], ids=["one file", "many files"])
+def test_what_transformers_writes_is_read(tmp_path, kind, shard):
+    """A directory that transformers saved, in one file or in many, is the same model."""
+    theirs(tiny(kind)).save_pretrained(tmp_path, max_shard_size=shard)
+    assert (tmp_path / INDEX).exists() == (shard == "20KB")
+    assert torch.equal(load(tmp_path)(random_ids(1, 20)), tiny(kind)(random_ids(1, 20)))
+
+
+def test_a_published_configuration_is_read():
+    """The fields that the published models have, as transformers 4 wrote them, make their sizes."""
+    published = {
+        "_block_types": ["recurrent", "recurrent", "attention"],
+        "architectures": ["RecurrentGemmaForCausalLM"],
+        "attention_bias": False,
+        "attention_dropout": 0.0,
+        "attention_window_size": 2048,
+        "bos_token_id": 2,
+        "conv1d_width": 4,
+        "embeddings_scale_by_sqrt_dim": True,
+        "eos_token_id": 1,
+        "final_w_init_variance_scale": 0.07692307692307693,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "hidden_size": 2560,
+        "intermediate_size": 15360,
+        "logits_soft_cap": 30.0,
+        "lru_width": 2560,
+        "model_type": "recurrent_gemma",
+        "num_attention_heads": 10,
+        "num_hidden_layers": 26,
+        "num_key_value_heads": 1,
+        "pad_token_id": 0,
+        "partial_rotary_factor": 0.5,
+        "rms_norm_eps": 1e-06,
+        "rope_theta": 10000.0,
+        "torch_dtype": "bfloat16",
+        "transformers_version": "4.40.0.dev0",
+        "use_cache": True,
+        "vocab_size": 256000,
+        "w_init_variance_scale": 0.01,
+    }
+    read = RecurrentGemmaConfiguration.from_json(published)
+    assert read == RecurrentGemmaConfiguration(intermediate_size=15360, num_key_value_heads=1)
+    assert (read.head_dim, read.rotary_dim, read.layer_types.count("attention")) == (256, 128, 8)
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in RecurrentGemmaModel(read).parameters())
+    # The model card: 2.7 billion parameters with the embedding.
+    assert round(count / 1e9, 1) == 2.7
+
+
+def test_what_a_file_leaves_out_is_as_in_transformers():
+    """Missing and null fields have the values that transformers gives them."""
+    from transformers import RecurrentGemmaConfig
+
+    read = RecurrentGemmaConfiguration.from_json({"model_type": "recurrent_gemma", "lru_width": None})
+    default = RecurrentGemmaConfig()
+    rotary = default.rope_parameters
+    for name in RecurrentGemmaConfiguration.__dataclass_fields__:
+        expected = rotary[name] if name in rotary else getattr(default, name)
+        assert getattr(read, name) == (tuple(expected) if isinstance(expected, list) else expected), name
+
+
+@pytest.mark.parametrize("repeated", [True, False])
+def test_the_tied_output_layer_may_be_repeated(written, repeated):
+    """A file may repeat the embedding as the output layer; another output layer is refused."""
+    path = written / "model.safetensors"
+    tensors = load_file(path)
+    output = tensors["model.embed_tokens.weight"].clone()
+    save_file({**tensors, "lm_head.weight": output if repeated else output + 1}, path)
+    if repeated:
+        assert torch.equal(load(written)(random_ids(1, 9)), tiny("griffin")(random_ids(1, 9)))
+    else:
+        assert "lm_head.weight differs from model.embed_tokens.weight" in refusal(written)
+
+
+@pytest.mark.parametrize(
+    ("fields", "fault"),
+    [
+        ({"model_type": "gemma"}, "model_type in config.json is 'gemma'"),
+        ({"model_type": None}, "model_type in config.json is None"),
+        ({"architectures": ["GriffinForCausalLM"]}, "architectures in config.json is ['GriffinForCausalLM']"),
+        ({"window": 8}, "unknown field 'window'"),
+        ({"quantization_config": {}}, "unknown field 'quantization_config'"),
+        ({"hidden_activation": "silu"}, "hidden_activation in config.json is 'silu'"),
+        ({"tie_word_embeddings": False}, "tie_word_embeddings in config.json is False"),
+        ({"embeddings_scale_by_sqrt_dim": False}, "embeddings_scale_by_sqrt_dim in config.json is False"),
+        ({"block_types": ["recurrent", "mamba"]}, "block_types in config.json is ['recurrent', 'mamba']"),
+        ({"block_types": "recurrent"}, "block_types in config.json is 'recurrent'"),
+        ({"head_dim": 16}, "head_dim in config.json is 16"),
+        ({"hidden_size": 30}, "hidden_size in config.json, 30, is no multiple of 4"),
+        ({"lru_width": 50}, "lru_width in config.json, 50, is no multiple of 4"),
+        ({"num_key_value_heads": 3}, "num_attention_heads in config.json, 4, is no multiple of 3"),
+        ({"num_key_value_heads": 8}, "num_attention_heads in config.json, 4, is no multiple of 8"),
+        ({"intermediate_size": 97}, "intermediate_size in config.json, 97, is no multiple of 2"),
+        ({"vocab_size": 0}, "vocab_size in config.json must be a whole number"),
+        ({"conv1d_width": "4"}, "conv1d_width in config.json must be a whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads in config.json must be a whole number"),
+        ({"logits_soft_cap": 0}, "logits_soft_cap in config.json must be a positive number"),
+        ({"rope_theta": True}, "rope_theta in config.json must be a positive number"),
+        ({"attention_bias": 1}, "attention_bias in config.json is 1"),
+        ({"partial_rotary_factor": 0.4}, "partial_rotary_factor in config.json makes 3 rotary dimensions"),
+        ({"partial_rotary_factor": 2.0}, "partial_rotary_factor in config.json makes 16 rotary dimensions"),
+        ({"rope_parameters": 8}, "rope_parameters in config.json must be an object"),
+        ({"rope_parameters": {"rope_type": "yarn"}}, "rope_type in config.json is 'yarn'"),
+        ({"rope_parameters": {"factor": 8}}, "unknown field 'factor' in rope_parameters"),
+    ],
+    ids=str,
+)
+def test_other_configurations_are_refused(written, fields, fault):
+    """A configuration of another architecture, or one that makes no model, is refused by the field at fault."""
+    change(written, **fields)
+    assert fault in refusal(written)
+    with pytest.raises(ConfigurationError):
+        RecurrentGemmaConfiguration.from_json(json.loads((written / "config.json").read_text()))
+
+
+def test_wrong_tensors_are_named(written):
+    """Tensors missing, left over and misshapen are all named in one error."""
+    path = written / "model.safetensors"
+    tensors = load_file(path)
+    tensors["model.layers.9.extra"] = tensors.pop("model.final_norm.weight")
+    tensors["model.embed_tokens.weight"] = torch.zeros(50, 32)
+    save_file(tensors, path)
+    message = refusal(written)
+    assert "missing model.final_norm.weight" in message
+    assert "not part of the model model.layers.9.extra" in message
+    assert "misshapen model.embed_tokens.weight is [50, 32], config.json makes it [53, 32]" in message
+
+
+def test_missing_and_damaged_files_are_named(written):
+    """A directory without weights, with a damaged file or without a configuration is refused."""
+    (written / "model.safetensors").write_bytes(b"damaged")
+    assert "model.safetensors is not a readable safetensors file" in refusal(written)
+    (written / "model.safetensors").unlink()
+    assert "has neither" in refusal(written)
+    (written / "config.json").unlink()
+    assert "has no config.json" in refusal(written)
+
+
+@pytest.mark.parametrize(
+    ("index", "fault"),
+    [
+        ("{", "is not readable as an index"),
+        ("[]", "is not readable as an index"),
+        ('{"weight_map": {"a": 3}}', "has no file 3"),
+        ('{"weight_map": {"a": "model-1.safetensors"}}', "has no file 'model-1.safetensors'"),
+        ('{"weight_map": {"a": "../griffin/config.json"}}', "has no file '../griffin/config.json'"),
+        ('{"weight_map": {"a": "config.json"}}', "has no file 'config.json'"),
+    ],
+)
+def test_bad_indexes_are_refused(written, index, fault):
+    """An index that cannot be read, or names a file that is not there, is refused."""
+    (written / "model.safetensors").unlink()
+    (written / INDEX).write_text(index)
+    assert fault in refusal(written)
+
+
+def test_the_configuration_is_a_value():
+    """A configuration written as JSON and read again is equal."""
+    made = replace(RecurrentGemmaConfiguration.from_json(GRIFFIN), rope_theta=50.0, block_types=("attention",))
+    assert RecurrentGemmaConfiguration.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -1,0 +1,329 @@
+"""Training: its texts, and that a stopped run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from itertools import pairwise
+from statistics import fmean
+
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from generators.corpora.essays import embedded_essays
+from generators.corpora.people import people_questions
+from generators.corpora.sets import EmbeddedCorpora
+from generators.draws import TRAINING, Draw
+from generators.examples import ExampleSource
+from generators.frames import Frame, Special
+from generators.oracles import oracle_answer
+from generators.tasks.question_answering import question_set
+from generators.tasks.registry import RULER, tasks
+from generators.tokenization import load_tokenizer
+from models.cards import Card
+from models.loading import load, prompting
+from suites.support.runs import REPOSITORY
+from zoo.__main__ import main
+from zoo.cards import load_zoo
+from zoo.training.families import TRAINED_FAMILIES, new_model
+from zoo.training.mixed_texts import MixedTexts
+from zoo.training.needle_texts import NeedleTexts
+from zoo.training.recipes import Stage, load_recipe, recipe_names
+from zoo.training.task_texts import TaskTexts, TrainingCorpora
+from zoo.training.texts import TrainingText, ends
+from zoo.training.tokenizer import SPECIAL_TOKENS, make_tokenizer
+from zoo.training.trainer import Trainer, answer_loss
+
+ZOO = load_zoo("pocket")
+RECIPE = load_recipe("m2a")
+NEEDLE = re.compile(r"One of the special magic \w+ for (.+?) is: (.+?)\.(?=[ \n])")
+
+every_model = pytest.mark.parametrize("name", ZOO.models)
+
+
+def _trainer(folder, steps: int) -> Trainer:
+    recipe = dataclasses.replace(RECIPE, stages=(Stage(128, steps),), tokens_per_step=1024)
+    return Trainer(recipe, ZOO, "m2a", folder)
+
+
+def _texts(kind, name: str):
+    card = ZOO.models[name]
+    tokenizer, frame = prompting(card, ZOO.folder)
+    return tokenizer, frame, kind(RECIPE.mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
+
+
+def _answers(text: TrainingText, tokenizer) -> list[str]:
+    """Each answer of a text, without the token that ends it."""
+    answers, current = [], []
+    for token, answer in zip(text.ids, text.answer, strict=True):
+        if answer and token != tokenizer.end_of_sequence:
+            current.append(token)
+        elif answer:
+            answers.append(tokenizer.decode(current))
+            current = []
+    return answers
+
+
+@every_model
+@settings(deadline=None, derandomize=True, max_examples=20)
+@given(st.integers(0, 10**6), st.sampled_from([128, 256, 512]))
+def test_needle_texts_hold_what_they_ask_for(name, index, context):
+    """A text stays within its context, and every value of a whole answer stands in a needle before it."""
+    tokenizer, _, texts = _texts(NeedleTexts, name)
+    text = texts.text(Draw(TRAINING, "test", index), context)
+    assert 0 < len(text.ids) == len(text.answer) <= context
+    read = tokenizer.decode([i for i, answer in zip(text.ids, text.answer, strict=True) if not answer])
+    values = {value for _, value in NEEDLE.findall(read)}
+    for answer in _answers(text, tokenizer):
+        assert set(re.split(r", and |, ", answer.strip().removesuffix("."))) <= values
+
+
+@every_model
+@settings(deadline=None, derandomize=True, max_examples=10)
+@given(st.integers(0, 10**6))
+def test_training_prompts_are_those_of_the_evaluation(name, index):
+    """The first question of a text stands in the model's frame, its answer where the evaluation expects one."""
+    tokenizer, frame, texts = _texts(NeedleTexts, name)
+    text = texts.text(Draw(TRAINING, "test", index), 512)
+    # Four keys and values of UUIDs leave no room for the answer.
+    assume(any(text.answer))
+    before = [part.id for part in frame.before if isinstance(part, Special)]
+    assert list(text.ids[: len(before)]) == before
+    first = text.answer.index(True)
+    prompt = tokenizer.decode(text.ids[:first])
+    assert tokenizer.encode(prompt).ids == tuple(i for i in text.ids[:first] if i not in _special_ids(tokenizer, frame))
+
+
+def _special_ids(tokenizer, frame: Frame) -> set[int]:
+    return {part.id for part in (*frame.before, *frame.after) if isinstance(part, Special)}
+
+
+@pytest.mark.parametrize("task", ["vt", "fwe", "cwe", "qa_1", "qa_2"])
+@settings(deadline=None, derandomize=True, max_examples=15)
+@given(st.integers(0, 10**6), st.integers(0, 5))
+def test_task_texts_end_in_the_right_answer(task, index, round_number):
+    """What a text trains for is what the oracle reads from its prompt, and scores full marks."""
+    tokenizer, _, texts = _texts(TaskTexts, "m2a")
+    text = texts.text(task, Draw(TRAINING, "test", index), round_number, 513)
+    assert text is not None
+    assert len(text.ids) <= 513
+    (answer,) = _answers(text, tokenizer)
+    prompt = tokenizer.decode(text.ids[: text.answer.index(True)])
+    right = re.findall(r"\w+", oracle_answer(prompt, EmbeddedCorpora()))
+    assert tasks()[task].score(answer, right) == 1
+    if task.startswith("qa"):
+        corpus = getattr(
+            TrainingCorpora(embedded_essays(), round_number), "single_hop" if task == "qa_1" else "two_hop"
+        )
+        asked = re.search(r"Question: (.*) Answer:$", prompt)
+        assert asked
+        (question,) = [each for each in corpus.questions if each.text == asked[1]]
+        assert answer.strip() in question.answers
+        assert all(corpus.documents[document] in prompt for document in question.gold)
+
+
+@pytest.mark.parametrize(("name", "round_number"), [("qa_1", 0), ("qa_1", 7), ("qa_2", 0), ("qa_2", 7)])
+def test_the_pocket_zoo_asks_about_other_people_than_were_trained_on(name, round_number):
+    """No document of the pocket zoo's questions is one of the training's, and none of the two sets is empty."""
+    tokenizer, frame = prompting(ZOO.models["m2a"], ZOO.folder)
+    source = ExampleSource(ZOO.tasks[name], 512, tokenizer, EmbeddedCorpora(), 48, frame=frame)
+    evaluated = question_set(source.task.parameters, source.setting(0))
+    trained = getattr(TrainingCorpora(embedded_essays(), round_number), tasks()[name].parameters.questions)
+    assert len(evaluated.documents) == 400
+    assert len(trained.documents) == 96
+    assert not set(evaluated.documents) & set(trained.documents)
+
+
+@settings(deadline=None, derandomize=True, max_examples=50)
+@given(st.lists(st.lists(st.tuples(st.floats(0, 9), st.booleans()), min_size=6, max_size=6), min_size=1, max_size=5))
+def test_what_the_loss_on_answers_averages(texts):
+    """By tokens it is the mean over all tokens of answers; with texts alike, the mean over texts of their means."""
+    losses = torch.tensor([[loss for loss, _ in text] for text in texts])
+    answers = torch.tensor([[answer for _, answer in text] for text in texts])
+    means = [fmean(kept) for text in texts if (kept := [loss for loss, answer in text if answer])]
+    tokens = [loss for text in texts for loss, answer in text if answer]
+    assert answer_loss(losses, answers, texts_alike=True).item() == pytest.approx(fmean(means or [0]), abs=1e-5)
+    assert answer_loss(losses, answers, texts_alike=False).item() == pytest.approx(fmean(tokens or [0]), abs=1e-5)
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+def test_training_asks_other_questions_than_the_evaluation(hops):
+    """No question, answer's document or name of the evaluation's corpus occurs in the training's."""
+    made = people_questions(Draw(TRAINING, "test"), hops=hops)
+    evaluated = EmbeddedCorpora().single_hop if hops == 1 else EmbeddedCorpora().two_hop
+    assert len(made.questions) >= 90
+    assert not {question.text for question in made.questions} & {question.text for question in evaluated.questions}
+    assert not set(made.documents) & set(evaluated.documents)
+    for question in made.questions:
+        assert len(question.gold) == hops
+        assert any(question.answers[0] in made.documents[document] for document in question.gold)
+
+
+def test_more_people_than_names_are_refused():
+    """Every invented person has a name of their own; where names would not last, it says how many do."""
+    assert len(set(people_questions(Draw(TRAINING, "test"), hops=1, people=1000).documents)) == 1000
+    with pytest.raises(ValueError, match="at most 1000 invented people"):
+        people_questions(Draw(TRAINING, "test"), hops=1, people=1001)
+
+
+def test_every_task_is_in_the_mixture():
+    """All thirteen tasks are trained for: the retrieval tasks as texts about needles, the others by name."""
+    for name in recipe_names():
+        texts = load_recipe(name).mixture.texts
+        assert {task for task in RULER if not task.startswith("niah")} | {"needles"} == set(texts)
+        assert all(weight > 0 for weight in texts.values())
+
+
+def test_a_stage_with_a_rate_begins_the_schedule_anew():
+    """Each course warms up to its peak and falls to a tenth of it; what follows a restart changes nothing before it."""
+    stages = (Stage(128, 30), Stage(256, 70))
+    plain = dataclasses.replace(RECIPE, stages=stages, warmup=10, learning_rate=1.0)
+    restarted = dataclasses.replace(plain, stages=(*stages, Stage(512, 50, learning_rate=0.5), Stage(512, 50)))
+    rates = [restarted.rate(step) for step in range(200)]
+    assert rates[:100] == [plain.rate(step) for step in range(100)]
+    assert rates[9] == max(rates) == 1.0
+    assert rates[109] == max(rates[100:]) == 0.5
+    assert rates[100] == pytest.approx(0.05)
+    assert rates[99] == pytest.approx(0.1, rel=0.01)
+    assert rates[199] == pytest.approx(0.05, rel=0.01)
+    assert all(a > b for begin, end in ((10, 99), (110, 199)) for a, b in pairwise(rates[begin:end]))
+    assert [restarted.stage(step).context for step in (0, 29, 30, 99, 100, 199)] == [128, 128, 256, 256, 512, 512]
+
+
+def test_a_stage_can_draw_other_texts(tmp_path):
+    """A stage that changes the mixture draws by its own, and no other stage does."""
+    stages = (Stage(256, 1), Stage(256, 1, mixture={"texts": {"fwe": 1.0}}), Stage(256, 1))
+    recipe = dataclasses.replace(RECIPE, stages=stages, tokens_per_step=2048)
+    recipe = dataclasses.replace(recipe, mixture=dataclasses.replace(recipe.mixture, texts={"needles": 1.0}))
+    trainer = Trainer(recipe, ZOO, "m2a", tmp_path)
+    asked = []
+    for step in range(3):
+        trainer.step = step
+        ids, _ = trainer._batch()
+        asked.append(["coded" in trainer.tokenizer.decode(row[row >= 0].tolist()) for row in ids])
+    assert asked == [[False] * 8, [True] * 8, [False] * 8]
+
+
+def test_a_text_depends_on_its_draw_alone():
+    """Texts are the same in any order and from any maker."""
+    *_, first = _texts(MixedTexts, "m2a")
+    *_, second = _texts(MixedTexts, "m2a")
+    draws = [(Draw, i) for i in range(24)]
+    forward = [first.text(draw(TRAINING, "test", i), 3, 513) for draw, i in draws]
+    backward = [second.text(draw(TRAINING, "test", i), 3, 513) for draw, i in reversed(draws)]
+    assert forward == backward[::-1]
+
+
+def test_the_tokenizer_can_be_made_again(tmp_path):
+    """Both pocket tokenizers are what the training of tokenizers makes, and hold the same entries."""
+    make_tokenizer(tmp_path / "rwkv_vocab.txt")
+    for name in ("tokenizer.json", "rwkv_vocab.txt"):
+        assert (tmp_path / name).read_bytes() == (REPOSITORY / "zoo" / "pocket" / name).read_bytes()
+    byte_pairs = load_tokenizer(tmp_path / "tokenizer.json", end_of_sequence="</s>")
+    trie = load_tokenizer(tmp_path / "rwkv_vocab.txt")
+    assert trie.vocabulary_size == byte_pairs.vocabulary_size - len(SPECIAL_TOKENS) + 1
+    text = "A special magic number is hidden within the following text. It is 1234567."
+    assert trie.decode(trie.encode(text).ids) == text == byte_pairs.decode(byte_pairs.encode(text).ids)
+
+
+@every_model
+def test_every_pocket_model_has_a_recipe(name):
+    """A recipe makes the published shape of each pocket model, of its family, from its seed alone."""
+    recipe = load_recipe(name)
+    while recipe.base is not None:
+        recipe = load_recipe(recipe.base)
+    family = ZOO.models[name].family
+    model, again = (new_model(family, recipe.architecture, recipe.seed) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+    published = load(ZOO.models[name], ZOO.folder, "cpu", EmbeddedCorpora()).decoder
+    shapes = {key: tensor.shape for key, tensor in published.state_dict().items()}
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == shapes
+    assert 0.3e6 <= sum(parameter.numel() for parameter in published.parameters()) <= 1.5e6
+
+
+OF_FAMILY = {"state-spaces": "tpp", "recurrent-gemma": "rg", "rwkv6": "rwkv6", "llama": "sl"}
+
+
+@pytest.mark.parametrize("family", TRAINED_FAMILIES)
+def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
+    """A few steps lower the loss, and the written checkpoint loads and predicts what the trained model does."""
+    name = OF_FAMILY[family]
+    vocabulary = "pocket/rwkv_vocab.txt" if family == "rwkv6" else "pocket/tokenizer.json"
+    end = None if family == "rwkv6" else "</s>"
+    card = Card(name, family, vocabulary, path="none", end_of_sequence=end)
+    zoo = dataclasses.replace(ZOO, models={name: card})
+    recipe = dataclasses.replace(load_recipe(name), stages=(Stage(256, 12),), tokens_per_step=1024)
+    recipe = dataclasses.replace(recipe, warmup=2)
+    trainer = Trainer(recipe, zoo, name, tmp_path / "run")
+    progress = list(trainer.run())
+    assert progress[-1].loss < progress[0].loss
+    TRAINED_FAMILIES[family].publish(tmp_path / "model", trainer.model)
+    published = dataclasses.replace(card, path=str(tmp_path / "model"))
+    loaded = load(published, ZOO.folder, "cpu", EmbeddedCorpora())
+    ids = torch.tensor([loaded.tokenizer.encode("The grass is green. The sky is").ids])
+    with torch.inference_mode():
+        expected, found = trainer.model.eval()(ids), loaded.decoder(ids)
+    # Published in half precision.
+    assert (expected - found).abs().max() < 0.05 * expected.abs().max()
+
+
+def test_a_stopped_run_goes_on_where_it_was(tmp_path):
+    """A run that is dropped and started again ends with the weights of one that was not, bit for bit."""
+    whole = _trainer(tmp_path / "whole", 6)
+    for _ in whole.run(save_every=2):
+        pass
+    stopped = _trainer(tmp_path / "stopped", 6)
+    for progress in stopped.run(save_every=2):
+        if progress.step == 5:  # one step after the last save
+            break
+    again = _trainer(tmp_path / "stopped", 6)
+    assert again.step == 4
+    steps = [progress.step for progress in again.run(save_every=2)]
+    assert steps == [5, 6]
+    for (name, expected), found in zip(
+        whole.model.state_dict().items(), again.model.state_dict().values(), strict=True
+    ):
+        assert torch.equal(expected, found), name
+
+
+def test_the_command_publishes_a_checkpoint(tmp_path, capsys):
+    """`python -m zoo train` writes a checkpoint that loads, and its curve; and says how to name a model right."""
+    recipe = (REPOSITORY / "zoo" / "training" / "recipes" / "m2a.toml").read_text(encoding="utf-8")
+    short = tmp_path / "short.toml"
+    short.write_text(re.sub(r"steps = \d+", "steps = 1", recipe), encoding="utf-8")
+    out = tmp_path / "checkpoint"
+    options = ["--recipe", str(short), "--run", str(tmp_path / "runs"), "--out", str(out), "--samples", "2"]
+    assert main(["train", "m2a", *options]) == 0
+    load(dataclasses.replace(ZOO.models["m2a"], path=str(out)), ZOO.folder, "cpu", EmbeddedCorpora())
+    assert (out / "training.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["train", "m2b"]) == 2
+    assert "unknown model m2b (did you mean m2a?)" in capsys.readouterr().err
+
+
+def test_chains_can_be_of_any_length():
+    """Where the mixture says so, texts about variables have chains of each number of hops up to the task's."""
+    mixture = dataclasses.replace(RECIPE.mixture, any_hops=True)
+    card = ZOO.models["m2a"]
+    tokenizer, frame = prompting(card, ZOO.folder)
+    texts = TaskTexts(mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
+    drawn = (texts.text("vt", Draw(TRAINING, "test", index), 0, 513) for index in range(40))
+    counts = {len(_answers(text, tokenizer)[0].split()) for text in drawn if text is not None}
+    assert counts == {2, 3, 4, 5}
+
+
+UNKNOWN_IN_STAGE = (
+    (REPOSITORY / "zoo" / "training" / "recipes" / "m2a.toml")
+    .read_text(encoding="utf-8")
+    .replace("[[stages]]", "[[stages]]\nmixture = { any_hop = true }", 1)
+)
+
+
+@pytest.mark.parametrize("text", ["seed = ", "seed = 1", 'mixture = "all"', 'base = "m2a"\nseed = 1', UNKNOWN_IN_STAGE])
+def test_a_damaged_recipe_is_named(tmp_path, capsys, text):
+    """A recipe that is not TOML, or lacks or does not know fields, is refused by its file's name."""
+    path = tmp_path / "damaged.toml"
+    path.write_text(text, encoding="utf-8")
+    assert main(["train", "m2a", "--recipe", str(path)]) == 2
+    assert str(path) in capsys.readouterr().err
