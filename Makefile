@@ -4,7 +4,7 @@ PYTHON ?= python3
 PYTEST = $(VENV)/bin/python -m pytest
 INSTALLED = $(VENV)/.installed
 
-.PHONY: niah pocket test gpu-check lint clean
+.PHONY: niah pocket test test-slow gpu-check lint clean
 
 # The main job: the needle cells of the zoo against their accepted snapshots; a worker an accelerator, or a core.
 niah: $(INSTALLED)
@@ -14,9 +14,13 @@ niah: $(INSTALLED)
 pocket: $(INSTALLED)
 	$(PYTEST) -m gpu -n auto --zoo pocket $(ARGS)
 
-# Everything that runs no zoo model.
+# Everything that runs no zoo model, but for what takes long.
 test: $(INSTALLED)
-	$(PYTEST) -m "not gpu" -n auto $(ARGS)
+	$(PYTEST) -m "not gpu and not slow" -n auto $(ARGS)
+
+# What takes long; the nightly's part.
+test-slow: $(INSTALLED)
+	$(PYTEST) -m "slow and not gpu" -n auto $(ARGS)
 
 # Everything that needs CUDA: kernels against the plain path, the pocket zoo, throughput at full sizes. Under ten minutes.
 gpu-check: $(INSTALLED)
