@@ -1,4 +1,4 @@
-"""`python -m drift`: compares two runs, and shows the history of a model."""
+"""`python -m drift`: judges a run again, accepts it, compares two, and shows the history of a model."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from pathlib import Path
 
 from rich.console import Console
 
+from core.cells import Cell
 from core.names import unknown_name
 from drift.comparison import compared
+from drift.judge_command import CommandParser, add_accept, add_judge
 from drift.records.history import History
 from drift.records.sources import Source, SourceError, merged, read_source
 from drift.reports.comparison import as_json, as_markdown, print_comparison
@@ -24,8 +26,8 @@ NO_SHIFT, SHIFT, BAD_INPUT = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m drift", description=__doc__)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    parser = CommandParser(prog="python -m drift", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=CommandParser)
 
     compare = commands.add_parser(
         "compare",
@@ -45,7 +47,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     shown = compare.add_mutually_exclusive_group()
     shown.add_argument("--json", action="store_true", help="print JSON, with every cell and flipped example")
     shown.add_argument("--markdown", action="store_true", help="print Markdown")
-    compare.set_defaults(run=_compare)
+    compare.set_defaults(run=_compare, unusable=BAD_INPUT)
+
+    add_judge(commands)
+    add_accept(commands)
 
     history = commands.add_parser("history", help="show a model's accuracies over all runs, and steps in them")
     history.add_argument("--model", required=True, metavar="M", help="the model's name")
@@ -62,14 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     history.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: a .png, .svg or .pdf file")
     history.add_argument("--json", action="store_true", help="print JSON, with every night")
-    history.set_defaults(run=_history)
+    history.set_defaults(run=_history, unusable=BAD_INPUT)
 
     given = parser.parse_args(arguments)
     try:
         status: int = given.run(given)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return BAD_INPUT
+        return int(given.unusable)
     return status
 
 
@@ -104,7 +109,12 @@ def _thresholds(path: Path, before: Source, now: Source) -> ThresholdTable:
     except (OSError, ValueError):
         named = {}
     models, tasks = ({*table} if isinstance(table := named.get(kind), dict) else set() for kind in ("models", "tasks"))
-    places = {place.task for source in (before, now) for cells in source.cells.values() for place in cells}
+    places = {
+        Cell.of_key(model, key).task
+        for source in (before, now)
+        for model, cells in source.cells.items()
+        for key in cells
+    }
     return load_thresholds(path, [*before.cells, *now.cells, *models], [*places, *tasks])
 
 

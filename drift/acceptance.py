@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 
+from core.cells import Cell
 from drift.changes import Change, Suspicion, changes
 from drift.records.baselines import Accepted, accelerator_of
+from drift.records.files import write_atomically
 from drift.records.results import CellResult
 from drift.records.snapshots import Baseline
 from drift.statistics.thresholds import Thresholds
 from drift.verdicts import compare
 
-__all__ = ["Acceptance", "Decision", "acceptance"]
+__all__ = ["Acceptance", "AcceptanceFolder", "Decision", "acceptance"]
 
 # A baseline of another model or other prompts does not tell what an accelerator changes.
 _NOT_THE_ACCELERATORS = (Suspicion.MODEL, Suspicion.PROMPT)
@@ -52,6 +56,33 @@ class Acceptance:
     reasons: tuple[str, ...] = ()
     environment: tuple[str, ...] = ()
     accelerator: str | None = None
+
+
+class AcceptanceFolder:
+    """What a run accepted, kept beside its results: `acceptances/<model>/<cell>.json`.
+
+    Args:
+        results: The folder of the run's results.
+    """
+
+    def __init__(self, results: Path) -> None:
+        self._folder = results / "acceptances"
+
+    def write(self, cell: Cell, decision: Acceptance) -> None:
+        """Keeps what became of a cell's snapshot."""
+        content = json.dumps({**cell.axes, **asdict(decision)})
+        write_atomically(self._folder / cell.model / f"{cell.key}.json", content + "\n")
+
+    def read(self) -> Mapping[Cell, Acceptance]:
+        """What became of every cell's snapshot; empty where the run accepted nothing."""
+        found = {}
+        for path in sorted(self._folder.glob("*/*.json")):
+            given = json.loads(path.read_text(encoding="utf-8"))
+            cell = Cell.of_fields(given)
+            fields = {name: value for name, value in given.items() if name not in cell.axes}
+            lists = {name: tuple(fields[name]) for name in ("reasons", "environment")}
+            found[cell] = Acceptance(**{**fields, **lists, "decision": Decision(fields["decision"])})
+        return found
 
 
 def acceptance(result: CellResult, accepted: Accepted, thresholds: Thresholds) -> Acceptance:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from core.cells import Cell
 from drift.changes import Change, changes
 from drift.flips import Flip, flips
-from drift.records.sources import PAPER, Examples, Place, Source, SourceError
+from drift.records.sources import PAPER, Examples, Source, SourceError
 from drift.statistics.outcomes import Outcome
 from drift.statistics.paired import paired_shift
-from drift.statistics.pooled import ComparedCell, PooledVerdict, pooled_verdicts
+from drift.statistics.pooled_scores import PooledVerdict, pooled_verdicts
 from drift.statistics.thresholds import Thresholds, ThresholdTable
 from drift.statistics.unpaired import Proportion, unpaired_shift
 
@@ -22,7 +23,7 @@ class CellComparison:
     """One cell on both sides.
 
     Attributes:
-        place: The cell.
+        cell: The cell, of the model on the side of now.
         outcome: Passed where no shift was found; or improved, regressed, not comparable.
         before, now: Accuracies over the compared examples, in percent.
         examples: How many were compared on either side.
@@ -34,7 +35,7 @@ class CellComparison:
         note: What else there is to know of it.
     """
 
-    place: Place
+    cell: Cell
     outcome: Outcome
     before: float
     now: float
@@ -82,12 +83,14 @@ class Comparison:
     Attributes:
         before, now: What was compared.
         models: The comparisons, model by model.
+        declared: For how many cells the tests are corrected.
         caution: What a reader must know before any number; empty where there is nothing.
     """
 
     before: str
     now: str
     models: tuple[ModelComparison, ...]
+    declared: int
     caution: str = ""
 
     def counted(self, outcome: Outcome) -> int:
@@ -112,8 +115,8 @@ class Comparison:
 def compared(before: Source, now: Source, thresholds: ThresholdTable, *, unpaired: bool = False) -> Comparison:
     """Compares all cells that two sources share.
 
-    Corrections are for these cells alone: nothing larger was declared. Each cell is looked at once, with all
-    examples whose prompts both sides have.
+    Corrections are for every cell that a run's zoo declares, where a run file says so, else for the shared cells.
+    Each cell is looked at once, with all examples whose prompts both sides have.
 
     Args:
         before: One side.
@@ -127,27 +130,38 @@ def compared(before: Source, now: Source, thresholds: ThresholdTable, *, unpaire
     """
     pairs = _model_pairs(before, now)
     shared = [
-        sorted(before.cells[old].keys() & now.cells[new].keys(), key=lambda place: place.order) for old, new in pairs
+        sorted(
+            (Cell.of_key(new, key) for key in before.cells[old].keys() & now.cells[new].keys()),
+            key=lambda cell: cell.order,
+        )
+        for old, new in pairs
     ]
     if not any(shared):
         raise SourceError(
             f"{before.name} and {now.name} have no cell in common: {_described(before)}; {_described(now)}"
         )
     single = replace(thresholds, common=replace(thresholds.common, stages=(), gates=(), samples=None))
-    single = replace(single, common=replace(single.common, comparisons=sum(map(len, shared))))
+    both = [cell for cells in shared for cell in cells]
+    declared = max(before.declared, now.declared, key=len)
+    # Two models beside each other are a matrix of their own.
+    declared = declared if {*both} <= {*declared} else tuple(both)
+    single = replace(single, common=replace(single.common, comparisons=len(declared)))
     models = []
-    for (old, new), places in zip(pairs, shared, strict=True):
-        if places:
-            models.append(_model(old, new, before.cells[old], now.cells[new], places, single, unpaired))
-    return Comparison(before.name, now.name, tuple(models), _caution(before, now))
+    for (old, new), cells in zip(pairs, shared, strict=True):
+        if cells:
+            models.append(_model(old, new, before.cells[old], now.cells[new], cells, declared, single, unpaired))
+    cautions = (*_caution(before, now), *before.cautions, *now.cautions)
+    return Comparison(before.name, now.name, tuple(models), len(declared), "; ".join(cautions))
 
 
-def _caution(before: Source, now: Source) -> str:
+def _caution(before: Source, now: Source) -> list[str]:
     """The paper's numbers say little about models of another zoo that share a name with the paper's."""
     others = {zoo for source in (before, now) for zoo in source.zoos} - {PAPER}
     if PAPER not in (before.name, now.name) or not others:
-        return ""
-    return f"the paper measured the models of the zoo {PAPER}; these results are of the zoo {', '.join(sorted(others))}"
+        return []
+    return [
+        f"the paper measured the models of the zoo {PAPER}; these results are of the zoo {', '.join(sorted(others))}"
+    ]
 
 
 def _model_pairs(before: Source, now: Source) -> list[tuple[str, str]]:
@@ -163,38 +177,40 @@ def _model_pairs(before: Source, now: Source) -> list[tuple[str, str]]:
 
 
 def _described(source: Source) -> str:
-    cells = [f"{model}-{place.key}" for model, places in source.cells.items() for place in places]
+    cells = [f"{model}-{key}" for model, cells in source.cells.items() for key in cells]
     return f"{source.name} has {', '.join(cells[:3])}" + (f" and {len(cells) - 3} more" if len(cells) > 3 else "")
 
 
 def _model(
     old: str,
     new: str,
-    before: Mapping[Place, Examples | Proportion],
-    now: Mapping[Place, Examples | Proportion],
-    places: Sequence[Place],
+    before: Mapping[str, Examples | Proportion],
+    now: Mapping[str, Examples | Proportion],
+    shared: Sequence[Cell],
+    declared: Sequence[Cell],
     thresholds: ThresholdTable,
     unpaired: bool,
 ) -> ModelComparison:
-    cells, pairs = [], []
-    for place in places:
-        own = thresholds.of(new, place.task)
-        then, new_cell = before[place], now[place]
-        if isinstance(then, Proportion) or isinstance(new_cell, Proportion) or unpaired:
-            cells.append(_unpaired_cell(place, _proportion(then), _proportion(new_cell), own))
+    compared_cells: list[CellComparison] = []
+    pairs: dict[Cell, Sequence[float]] = {}
+    for cell in shared:
+        own = thresholds.of(new, cell.task)
+        then, measured = before[cell.key], now[cell.key]
+        if isinstance(then, Proportion) or isinstance(measured, Proportion) or unpaired:
+            compared_cells.append(_unpaired_cell(cell, _proportion(then), _proportion(measured), own))
             continue
-        cell, differences = _paired_cell(place, then, new_cell, own)
-        cells.append(cell)
+        comparison, differences = _paired_cell(cell, then, measured, own)
+        compared_cells.append(comparison)
         # Where examples were left out, those of one seed no longer stand at one place in all cells.
-        if differences and not cell.note:
-            pairs.append(ComparedCell(new, place.task, place.length, place.depth, differences))
+        if differences and not comparison.note:
+            pairs[cell] = differences
     return ModelComparison(
         before=old,
         now=new,
-        cells=tuple(cells),
+        cells=tuple(compared_cells),
         alone=len(before.keys() ^ now.keys()),
-        pools=tuple(pooled_verdicts(pairs, pairs, thresholds)),
-        changes=tuple(_changes([before[place] for place in places], [now[place] for place in places])),
+        pools=tuple(pooled_verdicts(pairs, declared, thresholds)),
+        changes=tuple(_changes([before[cell.key] for cell in shared], [now[cell.key] for cell in shared])),
     )
 
 
@@ -211,10 +227,10 @@ def _changes(before: Sequence[Examples | Proportion], now: Sequence[Examples | P
     return sorted(found.values(), key=lambda change: change.suspicion)
 
 
-def _unpaired_cell(place: Place, before: Proportion, now: Proportion, thresholds: Thresholds) -> CellComparison:
+def _unpaired_cell(cell: Cell, before: Proportion, now: Proportion, thresholds: Thresholds) -> CellComparison:
     shift = unpaired_shift(before, now)
     return CellComparison(
-        place=place,
+        cell=cell,
         outcome=_outcome(shift.points, shift.p_value, thresholds),
         before=before.accuracy,
         now=now.accuracy,
@@ -227,18 +243,18 @@ def _unpaired_cell(place: Place, before: Proportion, now: Proportion, thresholds
 
 
 def _paired_cell(
-    place: Place, before: Examples, now: Examples, thresholds: Thresholds
+    cell: Cell, before: Examples, now: Examples, thresholds: Thresholds
 ) -> tuple[CellComparison, tuple[float, ...]]:
     """The comparison, and the differences example by example."""
     then = dict(zip(before.prompts, before.scores, strict=True))
     scores = [(then[prompt], score) for prompt, score in zip(now.prompts, now.scores, strict=True) if prompt in then]
     if not scores:
-        return _not_comparable(place, before.proportion, now.proportion), ()
+        return _not_comparable(cell, before.proportion, now.proportion), ()
     differences = tuple(new - old for old, new in scores)
     shift = paired_shift(differences)
     count, fewer = len(scores), min(len(before.scores), len(now.scores))
     return CellComparison(
-        place=place,
+        cell=cell,
         outcome=_outcome(shift.points, shift.p_value, thresholds),
         before=100 * sum(old for old, _ in scores) / count,
         now=100 * sum(new for _, new in scores) / count,
@@ -252,9 +268,9 @@ def _paired_cell(
     ), differences
 
 
-def _not_comparable(place: Place, before: Proportion, now: Proportion) -> CellComparison:
+def _not_comparable(cell: Cell, before: Proportion, now: Proportion) -> CellComparison:
     return CellComparison(
-        place=place,
+        cell=cell,
         outcome=Outcome.NOT_COMPARABLE,
         before=before.accuracy,
         now=now.accuracy,

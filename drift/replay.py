@@ -1,4 +1,4 @@
-"""Chosen examples, asked again: each beside its accepted score. No test, since chosen ones are no sample."""
+"""Replayed examples: each beside its accepted score. No test, since chosen ones are no sample."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from drift.records.snapshots import Baseline
 from drift.statistics.outcomes import Outcome
 from drift.verdicts import Verdict
 
-__all__ = ["ReaskedExample", "reasked", "reasked_examples"]
+__all__ = ["ReplayedExample", "replayed", "replayed_examples"]
 
 
 @dataclass(frozen=True)
-class ReaskedExample:
+class ReplayedExample:
     """One example, accepted and now.
 
     Attributes:
@@ -54,25 +54,25 @@ class ReaskedExample:
         )
 
 
-def reasked_examples(result: CellResult, baseline: Baseline | None) -> list[ReaskedExample]:
+def replayed_examples(result: CellResult, baseline: Baseline | None) -> list[ReplayedExample]:
     """The examples of a result beside what was accepted of them."""
     accepted = {} if baseline is None else dict(enumerate(zip(baseline.scores, baseline.prompts, strict=True)))
     found = []
     rows = zip(result.indices, result.prompts, result.scores, result.predictions, result.references, strict=True)
     for index, prompt, score, prediction, references in rows:
         before, its_prompt = accepted.get(index, (None, prompt))
-        found.append(ReaskedExample(index, prompt, score, prediction, references, before, its_prompt == prompt))
+        found.append(ReplayedExample(index, prompt, score, prediction, references, before, its_prompt == prompt))
     return found
 
 
-def reasked(result: CellResult, baseline: Baseline | None) -> Verdict:
+def replayed(result: CellResult, baseline: Baseline | None) -> Verdict:
     """What chosen examples come to: the worst of them, which the message tells of.
 
     Args:
         result: Of the chosen examples.
         baseline: What is accepted of their cell; None where nothing is.
     """
-    examples = reasked_examples(result, baseline)
+    examples = replayed_examples(result, baseline)
     worst_first = (
         Outcome.REGRESSED,
         Outcome.NOT_COMPARABLE,

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from core.cells import Cell
 from drift.records.snapshots import Baseline, SnapshotFile
 
-__all__ = ["Accepted", "Orphans", "accelerator_of", "baseline_file", "model_files", "orphans", "read_accepted"]
+__all__ = [
+    "Accepted",
+    "AcceptedSnapshots",
+    "Orphans",
+    "accelerator_of",
+    "baseline_file",
+    "model_files",
+    "orphans",
+]
 
 
 @dataclass(frozen=True)
@@ -72,20 +81,46 @@ def model_files(folder: Path, model: str) -> list[SnapshotFile]:
     return [baseline_file(folder, model), *(SnapshotFile(path) for path in sorted(folder.glob(f"*/{model}.json")))]
 
 
-def read_accepted(folder: Path, model: str, accelerator: str | None) -> dict[str, Accepted]:
-    """What is accepted of a model on some kind of accelerator, by the key of the cell.
+class AcceptedSnapshots:
+    """What is accepted of a zoo; each model is read once, when it is first asked for, and stays as it was then.
 
     Args:
-        folder: Of the zoo's snapshots.
-        model: The model.
-        accelerator: The kind; None for a model that none is known of.
-
-    Raises:
-        drift.records.snapshots.SnapshotError: A file is damaged.
+        folder: Of the zoo's snapshots; it need not be there.
     """
-    shared = baseline_file(folder, model).read()
-    own = {} if accelerator is None else baseline_file(folder, model, accelerator).read()
-    return {key: Accepted(shared.get(key), own.get(key)) for key in {**shared, **own}}
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._files: dict[Path, Mapping[str, Baseline]] = {}
+
+    def read(self, model: str) -> None:
+        """Reads all files of a model, those of other accelerators too.
+
+        Raises:
+            drift.records.snapshots.SnapshotError: A file is damaged.
+        """
+        for file in model_files(self.folder, model):
+            self._cells(file)
+
+    def of(self, cell: Cell, environment: Mapping[str, Any]) -> Accepted:
+        """What is accepted of a cell on the kind of accelerator that an environment names.
+
+        Args:
+            cell: The cell.
+            environment: As in `drift.records.results.CellResult`.
+
+        Raises:
+            drift.records.snapshots.SnapshotError: A file is damaged.
+        """
+        accelerator = accelerator_of(environment)
+        shared = self._cells(baseline_file(self.folder, cell.model)).get(cell.key)
+        if accelerator is None:
+            return Accepted(shared)
+        return Accepted(shared, self._cells(baseline_file(self.folder, cell.model, accelerator)).get(cell.key))
+
+    def _cells(self, file: SnapshotFile) -> Mapping[str, Baseline]:
+        if file.path not in self._files:
+            self._files[file.path] = file.read()
+        return self._files[file.path]
 
 
 def orphans(folder: Path, declared: Mapping[str, Collection[str]]) -> list[Orphans]:

@@ -7,7 +7,7 @@ import os
 import tempfile
 from pathlib import Path
 
-__all__ = ["UnwritableFolder", "ensure_writable", "remove_partial", "write_atomically"]
+__all__ = ["UnwritableFolder", "ensure_writable", "remove_partial", "write_atomically", "write_new"]
 
 
 class UnwritableFolder(OSError):
@@ -23,10 +23,33 @@ def write_atomically(path: Path, text: str, partial_folder: Path | None = None) 
         partial_folder: Where the unfinished file lives, on the same file system; next to `path` by
             default.
     """
+    partial = _written(path, text, partial_folder or path.parent)
+    try:
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def write_new(path: Path, text: str) -> None:
+    """As `write_atomically`, for a file that must not be there yet, whoever else is about to write it.
+
+    Raises:
+        FileExistsError: It is there.
+    """
+    partial = _written(path, text, path.parent)
+    try:
+        os.link(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _written(path: Path, text: str, folder: Path) -> Path:
+    """A whole file under a name of its own, in a folder on the same file system."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder = partial_folder or path.parent
     folder.mkdir(parents=True, exist_ok=True)
-    descriptor, partial = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=folder)
+    partial = Path(name)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             file.write(text)
@@ -35,11 +58,11 @@ def write_atomically(path: Path, text: str, partial_folder: Path | None = None) 
         # mkstemp makes files private; a result is as readable as any file the user makes.
         mask = os.umask(0)
         os.umask(mask)
-        Path(partial).chmod(0o666 & ~mask)
-        Path(partial).replace(path)
+        partial.chmod(0o666 & ~mask)
     except BaseException:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise
+    return partial
 
 
 def remove_partial(path: Path) -> None:

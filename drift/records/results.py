@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from core.cells import Cell
 from drift.records.files import ensure_writable, write_atomically
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 __all__ = ["CellResult", "ResultError", "ResultFolder"]
 
 SCHEMA = 1
+
+# One entry an example; those that may be empty are not recorded everywhere.
+_PER_EXAMPLE = ("scores", "prompts", "predictions", "references", "prompt_tokens", "needle_tokens", "reached_depths")
+_MAY_BE_EMPTY = ("log_likelihoods", "chosen")
 
 
 class ResultError(ValueError):
@@ -36,6 +45,7 @@ class CellResult:
         seconds: Wall time by stage: generate, decode.
         environment: What produced the result: versions, device, dtype, fingerprints, settings.
         chosen: The indices of its examples, where they were chosen one by one; empty where they are the first ones.
+        run: The id of the run that measured it; empty where that is not recorded.
     """
 
     zoo: str
@@ -54,6 +64,12 @@ class CellResult:
     environment: Mapping[str, Any]
     log_likelihoods: tuple[float, ...] = ()
     chosen: tuple[int, ...] = ()
+    run: str = ""
+
+    @property
+    def cell(self) -> Cell:
+        """What was asked."""
+        return Cell(self.model, self.task, self.length, self.depth)
 
     @property
     def indices(self) -> Sequence[int]:
@@ -63,7 +79,7 @@ class CellResult:
     @property
     def key(self) -> str:
         """The cell's name within its model."""
-        return f"{self.task}-{self.length}" + ("" if self.depth is None else f"-d{self.depth}")
+        return self.cell.key
 
     @property
     def accuracy(self) -> float:
@@ -71,7 +87,14 @@ class CellResult:
         return 100 * sum(self.scores) / len(self.scores)
 
     def __repr__(self) -> str:
-        return f"<{self.model}-{self.key}: accuracy {self.accuracy:.2f} over {len(self.scores)} examples>"
+        return f"<{self.cell}: accuracy {self.accuracy:.2f} over {len(self.scores)} examples>"
+
+    def measured_alike(self, other: CellResult) -> bool:
+        """Whether another result says the same, apart from when it was measured, how fast and by which run."""
+        apart = ("seconds", "run")
+        return all(
+            getattr(self, each.name) == getattr(other, each.name) for each in fields(self) if each.name not in apart
+        )
 
     def to_json(self) -> str:
         """The content of its result file."""
@@ -86,20 +109,50 @@ class CellResult:
         Raises:
             ResultError: It is damaged, or of another schema.
         """
+        import pydantic
+        import pydantic_core
+
         try:
-            given = json.loads(path.read_text(encoding="utf-8"))
-            if given.pop("schema") != SCHEMA:
+            text = path.read_bytes()
+            given = pydantic_core.from_json(text)
+            if not isinstance(given, dict) or given.get("schema") != SCHEMA:
                 raise ResultError(f"{path} has another schema than {SCHEMA}")
-            given.pop("accuracy")
-            lists = {name: value for name, value in given.items() if isinstance(value, list)}
-            for name, value in lists.items():
-                given[name] = tuple(tuple(each) if isinstance(each, list) else each for each in value)
-            # Results written before these were kept have none.
-            for name in ("log_likelihoods", "chosen"):
-                given.setdefault(name, ())
-            return cls(**{each.name: given.pop(each.name) for each in fields(cls)})
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ResultError(f"{path} is not a readable cell result: {error}") from error
+            result = _adapter().validate_json(text, strict=True)
+        except pydantic.ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(map(str, first["loc"]))
+            raise ResultError(f"{path} is not a readable cell result: {field}: {first['msg']}") from None
+        except (OSError, ValueError) as error:
+            if isinstance(error, ResultError):
+                raise
+            raise ResultError(f"{path} is not a readable cell result: {error}") from None
+        result._check(path)
+        return result
+
+    def _check(self, path: Path) -> None:
+        """Refuses lists that do not belong together, and scores that are none."""
+        counts = {name: len(getattr(self, name)) for name in (*_PER_EXAMPLE, *_MAY_BE_EMPTY)}
+        wrong = [
+            name
+            for name, count in counts.items()
+            if count != counts["scores"] and not (name in _MAY_BE_EMPTY and count == 0)
+        ]
+        if not counts["scores"] or wrong:
+            named = ", ".join(wrong) or "scores"
+            raise ResultError(
+                f"{path} is not a readable cell result: {named}: {counts['scores']} examples are scored, each list "
+                "must have as many entries and at least one"
+            )
+        if not all(0 <= score <= 1 for score in self.scores):
+            raise ResultError(f"{path} is not a readable cell result: scores must lie between 0 and 1")
+
+
+@cache
+def _adapter() -> TypeAdapter[CellResult]:
+    # Only those who read results wait for pydantic.
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(CellResult)
 
 
 class ResultFolder:
@@ -116,12 +169,34 @@ class ResultFolder:
         """
         ensure_writable(self.path)
 
+    def file(self, cell: Cell) -> Path:
+        """The file of a cell's result, there or not."""
+        return self.path / "cells" / cell.model / f"{cell.key}.json"
+
     def write(self, result: CellResult) -> Path:
         """Keeps a result; one of the same cell is replaced."""
-        path = self.path / "cells" / result.model / f"{result.key}.json"
+        path = self.file(result.cell)
         write_atomically(path, result.to_json(), self.path / ".partial")
         return path
 
+    def of(self, cell: Cell) -> CellResult | None:
+        """The result of a cell; None where there is none.
+
+        Raises:
+            ResultError: It is damaged.
+        """
+        path = self.file(cell)
+        return CellResult.read(path) if path.is_file() else None
+
+    def stream(self) -> Iterator[CellResult]:
+        """Every result, one at a time, sorted by file name.
+
+        Raises:
+            ResultError: One is damaged.
+        """
+        for path in sorted((self.path / "cells").glob("*/*.json")):
+            yield CellResult.read(path)
+
     def read(self) -> list[CellResult]:
-        """Every result, sorted by file name."""
-        return [CellResult.read(path) for path in sorted((self.path / "cells").glob("*/*.json"))]
+        """Every result, sorted by file name; raises as `stream`."""
+        return list(self.stream())

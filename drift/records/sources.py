@@ -2,57 +2,26 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+from core.cells import Cell
+from drift.records.evidence import read_evidence
 from drift.records.paper_accuracies import paper_accuracies
-from drift.records.results import CellResult, ResultFolder
+from drift.records.results import CellResult
+from drift.records.run_file import RUN_FILE
 from drift.records.snapshots import Baseline, SnapshotFile
 from drift.statistics.unpaired import Proportion
 
-__all__ = ["PAPER", "Examples", "Place", "Source", "SourceError", "merged", "read_source"]
+__all__ = ["PAPER", "Examples", "Source", "SourceError", "merged", "read_source"]
 
 PAPER: Final = "paper"
-
-_KEY: Final = re.compile(r"(?P<task>.+)-(?P<length>\d+)(?:-d(?P<depth>\d+))?")
 
 
 class SourceError(ValueError):
     """Something that cannot be compared; the message says what would be right."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """A cell without its model."""
-
-    task: str
-    length: int
-    depth: int | None = None
-
-    @classmethod
-    def of(cls, key: str) -> Place:
-        """The place that a key names, as in `drift.records.results.CellResult.key`.
-
-        Raises:
-            SourceError: It names none.
-        """
-        match = _KEY.fullmatch(key)
-        if match is None:
-            raise SourceError(f"{key!r} names no cell; one looks like niah_single_2-1024 or essay-word-uuid-512-d50")
-        depth = match["depth"]
-        return cls(match["task"], int(match["length"]), None if depth is None else int(depth))
-
-    @property
-    def key(self) -> str:
-        return f"{self.task}-{self.length}" + ("" if self.depth is None else f"-d{self.depth}")
-
-    @property
-    def order(self) -> tuple[str, int, int]:
-        """Where it stands in a list."""
-        return self.task, -1 if self.depth is None else self.depth, self.length
 
 
 @dataclass(frozen=True)
@@ -97,14 +66,18 @@ class Source:
     Attributes:
         name: What the user called it, without the model.
         model: The one model that was asked for, if one was.
-        cells: By model and place.
+        cells: By model and the cell's key.
         zoos: Where its models are from, as far as that is recorded.
+        declared: Every cell of the zoo of the run; empty where that is not recorded.
+        cautions: What a reader must know before any number, a line each.
     """
 
     name: str
     model: str | None
-    cells: Mapping[str, Mapping[Place, Examples | Proportion]]
+    cells: Mapping[str, Mapping[str, Examples | Proportion]]
     zoos: frozenset[str] = frozenset()
+    declared: tuple[Cell, ...] = ()
+    cautions: tuple[str, ...] = ()
 
 
 def read_source(given: str) -> Source:
@@ -124,68 +97,73 @@ def read_source(given: str) -> Source:
         head, colon, tail = given.rpartition(":")
         if colon and (head == PAPER or Path(head).exists()):
             name, model = head, tail
-    cells, zoos = _cells(name)
-    if not cells:
+    whole = _read(name)
+    if not whole.cells:
         raise SourceError(f"{name} holds no results: a run's folder has them under cells/, snapshots are .json files")
-    if model is not None and model not in cells:
-        raise SourceError(f"{name} has no model {model}; there are {', '.join(cells)}")
-    return Source(name, model, cells if model is None else {model: cells[model]}, zoos)
+    if model is None:
+        return whole
+    if model not in whole.cells:
+        raise SourceError(f"{name} has no model {model}; there are {', '.join(whole.cells)}")
+    return replace(whole, model=model, cells={model: whole.cells[model]})
 
 
 def merged(shards: Sequence[Source]) -> Source:
-    """One source of the shards of a run, each of which measured cells of its own.
+    """One source of the shards of a run; what two of them say alike is taken once.
 
     Args:
         shards: At least one.
 
     Raises:
-        SourceError: Two of them hold the same cell.
+        SourceError: Two of them say different things of one cell.
     """
-    cells: dict[str, dict[Place, Examples | Proportion]] = {}
-    holders: dict[tuple[str, Place], str] = {}
+    cells: dict[str, dict[str, Examples | Proportion]] = {}
+    holders: dict[tuple[str, str], str] = {}
     for shard in shards:
-        for model, places in shard.cells.items():
-            for place, measured in places.items():
-                if (model, place) in holders:
+        for model, measured in shard.cells.items():
+            for key, cell in measured.items():
+                holder = holders.setdefault((model, key), shard.name)
+                if cells.setdefault(model, {}).setdefault(key, cell) != cell:
                     raise SourceError(
-                        f"{holders[model, place]} and {shard.name} both hold {model}-{place.key}; "
+                        f"{holder} and {shard.name} hold different results of {model}-{key}; "
                         "give the shards of one run, each once"
                     )
-                holders[model, place] = shard.name
-                cells.setdefault(model, {})[place] = measured
     models = {shard.model for shard in shards}
     return Source(
         name=" + ".join(shard.name for shard in shards),
         model=models.pop() if len(models) == 1 else None,
         cells=cells,
         zoos=frozenset().union(*(shard.zoos for shard in shards)),
+        declared=max((shard.declared for shard in shards), key=len),
+        cautions=tuple(caution for shard in shards for caution in shard.cautions),
     )
 
 
-def _cells(name: str) -> tuple[Mapping[str, Mapping[Place, Examples | Proportion]], frozenset[str]]:
-    """By model and place what a source holds, and the zoos it is from."""
+def _read(name: str) -> Source:
     path = Path(name)
     if name == PAPER:
-        printed = paper_accuracies()
-        return {
-            model: {Place.of(key): each for key, each in cells.items()} for model, cells in printed.items()
-        }, frozenset([PAPER])
+        return Source(name, None, paper_accuracies(), frozenset([PAPER]))
     if path.is_file():
-        return {path.stem: _snapshots(path)}, frozenset()
+        return Source(name, None, {path.stem: _snapshots(path)})
     if not path.is_dir():
         raise SourceError(
             f"there is no {name}; give a folder of results, a snapshot file or folder, or {PAPER}, "
             "with :MODEL behind it for one model"
         )
-    if not (path / "cells").is_dir():
-        return {file.stem: _snapshots(file) for file in sorted(path.glob("*.json"))}, frozenset()
-    results = ResultFolder(path).read()
-    measured: dict[str, dict[Place, Examples | Proportion]] = {}
-    for result in results:
-        place = Place(result.task, result.length, result.depth)
-        measured.setdefault(result.model, {})[place] = Examples.of_result(result)
-    return measured, frozenset(result.zoo for result in results)
+    if not (path / "cells").is_dir() and not (path / RUN_FILE).is_file():
+        return Source(name, None, {file.stem: _snapshots(file) for file in sorted(path.glob("*.json"))})
+    evidence = read_evidence([path])
+    measured: dict[str, dict[str, Examples | Proportion]] = {}
+    for cell, result in evidence.results.items():
+        measured.setdefault(cell.model, {})[cell.key] = Examples.of_result(result)
+    return Source(
+        name=name,
+        model=None,
+        cells=measured,
+        zoos=frozenset(result.zoo for result in evidence.results.values()),
+        declared=evidence.declared if evidence.runs else (),
+        cautions=(*evidence.cautions, *([f"{name}: {evidence.cut}"] if evidence.cut else [])) if evidence.runs else (),
+    )
 
 
-def _snapshots(path: Path) -> dict[Place, Examples | Proportion]:
-    return {Place.of(key): Examples.of_baseline(each) for key, each in SnapshotFile(path).read().items()}
+def _snapshots(path: Path) -> dict[str, Examples | Proportion]:
+    return {key: Examples.of_baseline(each) for key, each in SnapshotFile(path).read().items()}

@@ -76,12 +76,18 @@ def as_json(comparison: Comparison) -> str:
                     {"pool": str(pool.pool), "outcome": pool.outcome, "adjusted": pool.adjusted, **asdict(pool.shift)}
                     for pool in model.pools
                 ],
-                "cells": [{"cell": cell.place.key, **asdict(cell)} for cell in model.cells],
+                "cells": [_cell_fields(cell) for cell in model.cells],
             }
             for model in comparison.models
         ],
     }
     return json.dumps(content, indent=1) + "\n"
+
+
+def _cell_fields(comparison: CellComparison) -> dict[str, object]:
+    content = asdict(comparison)
+    place = {axis: value for axis, value in comparison.cell.axes.items() if axis != "model"}
+    return {**content, "cell": comparison.cell.key, "place": place}
 
 
 def _verdict(comparison: Comparison) -> str:
@@ -103,7 +109,7 @@ def _table(cells: Sequence[CellComparison]) -> Table:
     table.add_column("outcome", no_wrap=True)
     for cell in cells:
         table.add_row(
-            cell.place.key,
+            cell.cell.key,
             f"{cell.before:.2f}",
             f"{cell.now:.2f}",
             f"{cell.points:+.2f}",

@@ -5,9 +5,43 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 
-__all__ = ["malformed", "send"]
+from drift.judging import JudgedCell
+from drift.night import Night
+from drift.reports.alert_text import as_markdown
+from drift.reports.audience import alarming
+
+__all__ = ["Notifications", "malformed", "send"]
+
+
+@dataclass(frozen=True)
+class Notifications:
+    """Sends the alert, where there is something to tell.
+
+    Attributes:
+        urls: Where to, as apprise reads them.
+        always: Whether a night without anything to be alarmed about is told too.
+    """
+
+    urls: tuple[str, ...]
+    always: bool = False
+    name: str = "notifications"
+
+    def cell_judged(self, judged: JudgedCell) -> Sequence[str]:
+        return ()
+
+    def night_judged(self, night: Night) -> Sequence[str]:
+        if not self.urls or not alarming(night, always=self.always):
+            return ()
+        # Services show the title apart from the text.
+        text = as_markdown(night).partition("\n")[2].strip()
+        failures = send(self.urls, night.title, text, failed=night.failed)
+        lines = [f"alert not sent: {failure}" for failure in failures]
+        if len(failures) < len(self.urls):
+            lines.append(f"alert sent to {len(self.urls) - len(failures)} of {len(self.urls)} URLs")
+        return lines
 
 
 def malformed(urls: Sequence[str]) -> list[str]:

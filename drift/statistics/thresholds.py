@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import tomllib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -152,6 +152,27 @@ class ThresholdTable:
         """
         return replace(self, common=replace(self.common, samples=samples, comparisons=comparisons))
 
+    def content(self) -> dict[str, Any]:
+        """Everything it says, for a run file; `of_content` reads it back."""
+        return asdict(self)
+
+    @classmethod
+    def of_content(cls, content: Mapping[str, Any]) -> ThresholdTable:
+        """The table that a run file holds.
+
+        Raises:
+            ThresholdError: It holds none.
+        """
+        try:
+            common, models, tasks = (content[name] for name in ("common", "models", "tasks"))
+            return cls(
+                Thresholds(**_as_tuples(common)),
+                {name: _as_tuples(changes) for name, changes in models.items()},
+                {name: _as_tuples(changes) for name, changes in tasks.items()},
+            )
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ThresholdError(f"not the thresholds of this version: {error!r}") from None
+
     @property
     def overrides(self) -> str:
         """What differs from the common thresholds, in one line; empty where nothing does."""
@@ -159,6 +180,10 @@ class ThresholdTable:
             f"{name}: {', '.join(f'{each} {value}' for each, value in changes.items())}"
             for name, changes in [*self.models.items(), *self.tasks.items()]
         )
+
+
+def _as_tuples(given: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
 
 
 def load_thresholds(path: Path, models: Collection[str], tasks: Collection[str]) -> ThresholdTable:
