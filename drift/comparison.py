@@ -72,6 +72,24 @@ class ModelComparison:
         return self.now if self.before == self.now else f"{self.before} → {self.now}"
 
     @property
+    def summary(self) -> str:
+        """How far its cells moved, in one line, whether that is a shift or not."""
+        comparable = [cell for cell in self.cells if cell.outcome is not Outcome.NOT_COMPARABLE]
+        if not comparable:
+            return f"{len(self.cells)} cells, none of them comparable"
+        examples = sum(cell.examples[1] for cell in comparable)
+        mean = sum(cell.points * cell.examples[1] for cell in comparable) / examples
+        farthest = max(comparable, key=lambda cell: abs(cell.points))
+        p_value = "" if farthest.p_value is None else f", p = {farthest.p_value:.2g}"
+        flips = [flip for cell in comparable for flip in cell.flips]
+        fell = sum(flip.score < flip.score_before for flip in flips)
+        paired = f"; {fell} examples fell, {len(flips) - fell} rose" if any(cell.paired for cell in comparable) else ""
+        return (
+            f"{len(comparable)} cells, {examples} examples, {mean:+.2f} points on average{paired}; farthest "
+            f"{farthest.cell.key}, {farthest.before:.2f} → {farthest.now:.2f} ({farthest.points:+.2f}{p_value})"
+        )
+
+    @property
     def shifted_pools(self) -> list[PooledVerdict]:
         return [pool for pool in self.pools if pool.outcome in (Outcome.REGRESSED, Outcome.IMPROVED)]
 

@@ -35,7 +35,7 @@ def print_comparison(comparison: Comparison, console: Console, *, every_cell: bo
         console.print(comparison.caution, style="yellow", highlight=False, soft_wrap=True)
     for model in comparison.models:
         alone = f", {model.alone} more on one side only" if model.alone else ""
-        console.print(f"[bold]{model.name}[/]: {len(model.cells)} cells{alone}", highlight=False, soft_wrap=True)
+        console.print(f"[bold]{model.name}[/]: {model.summary}{alone}", highlight=False, soft_wrap=True)
         rows = _listed(model, every_cell)
         if rows:
             console.print(_table(rows))
@@ -45,7 +45,8 @@ def print_comparison(comparison: Comparison, console: Console, *, every_cell: bo
             console.print("What differs, most suspicious first:", highlight=False)
         for change in model.changes:
             console.print(f"  {change}", soft_wrap=True, highlight=False, markup=False)
-    console.print(_verdict(comparison), style="bold", highlight=False, soft_wrap=True)
+    verdict = f"{_verdict(comparison)}, corrected for {comparison.declared} cells"
+    console.print(verdict, style="bold", highlight=False, soft_wrap=True)
 
 
 def as_markdown(comparison: Comparison, *, every_cell: bool = False) -> str:

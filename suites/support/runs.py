@@ -6,10 +6,22 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FULL_CASES", "REPOSITORY", "SmallZoo", "command", "environment", "run", "write_full_zoo"]
+from suites.support.warm_processes import warm_run
+
+__all__ = [
+    "FULL_CASES",
+    "REPOSITORY",
+    "SmallZoo",
+    "command",
+    "environment",
+    "fresh_run",
+    "run",
+    "write_full_zoo",
+]
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -67,9 +79,10 @@ class SmallZoo:
     def snapshot(self, model: str) -> Path:
         return self.folder / "snapshots" / "small" / f"{model}.json"
 
-    def run(self, *options: str, results: str = "results") -> subprocess.CompletedProcess[str]:
-        """Runs the model cases of the zoo."""
-        return run("suites/evaluation", f"--zoo={self.file}", f"--results={self.folder / results}", *options)
+    def run(self, *options: str, results: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Runs the model cases of the zoo, each time into another folder where none is named."""
+        folder = tempfile.mkdtemp(prefix="results-", dir=self.folder) if results is None else self.folder / results
+        return run("suites/evaluation", f"--zoo={self.file}", f"--results={folder}", *options)
 
 
 # Eight models by thirteen tasks by five lengths, and the paper's two ablations.
@@ -107,7 +120,12 @@ def environment() -> dict[str, str]:
 
 
 def run(*options: str) -> subprocess.CompletedProcess[str]:
-    """Runs pytest in the repository and waits for it."""
+    """Runs pytest in the repository and waits for it, in a process that has the libraries in memory already."""
+    return warm_run(command(*options)[3:], cwd=REPOSITORY, environment=environment(), timeout=300)
+
+
+def fresh_run(*options: str) -> subprocess.CompletedProcess[str]:
+    """Runs pytest in the repository and waits for it, in a process that has imported nothing yet."""
     return subprocess.run(
         command(*options), cwd=REPOSITORY, env=environment(), capture_output=True, text=True, timeout=300, check=False
     )
