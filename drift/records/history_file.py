@@ -204,13 +204,18 @@ class HistoryFile:
 
     def _make(self, connection: sqlite3.Connection) -> None:
         """Makes the tables in an empty file; leaves any other as it is."""
+        # Asked of the file, since SQLite takes some damaged ones for empty; and it mends others' headers in an empty
+        # transaction.
+        if self.path.stat().st_size > 0:
+            return
         # Runs that begin a history at once wait here for each other: one makes the tables, the rest find them.
-        with connection:
-            connection.execute("BEGIN IMMEDIATE")
-            # Asked of the file, since SQLite takes a damaged one for empty, too.
-            if self.path.stat().st_size == 0:
-                for statement in STATEMENTS:
-                    connection.execute(statement)
+        connection.execute("BEGIN IMMEDIATE")
+        if self.path.stat().st_size == 0:
+            for statement in STATEMENTS:
+                connection.execute(statement)
+            connection.commit()
+        else:
+            connection.rollback()
 
     def _check(self, connection: sqlite3.Connection) -> None:
         if _number(connection, "application_id") != _APPLICATION:
