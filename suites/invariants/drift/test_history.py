@@ -13,6 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 from threading import Barrier
 
 import pytest
@@ -210,6 +211,26 @@ def test_since_when_as_the_run_itself_asks(outcomes):
     (own,) = _entries([Outcome.REGRESSED])
     own = replace(own, started="now")
     assert onset(earlier, Run(own.started, own.results, own.revision)) == onset([*earlier, own])
+
+
+def test_histories_of_schema_1_are_read(tmp_path):
+    """A history as the first version wrote it is read, added to, and set aside by nobody."""
+    path = tmp_path / "history.sqlite"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(Path(__file__).with_name("history_schema_1.sql").read_text(encoding="utf-8"))
+    add_night(path, {256: 3}, day=4)
+    with closing(History.read_from(path)) as history:
+        entries = history.entries("m2a", before="2026-11-04T00:00:00Z")
+        assert [(entry.run, entry.depth, entry.accuracy, entry.before) for entry in entries] == [
+            (run, depth, accuracy, before)
+            for run, accuracy, before in ((1, 100.0, 100.0), (2, 25.0, 100.0), (3, 25.0, None))
+            for depth in (None, 50)
+        ]
+        assert [entry.outcome for entry in entries[::2]] == [Outcome.PASSED, Outcome.REGRESSED, Outcome.REGRESSED]
+        assert [entry.accepted for entry in entries[::2]] == [False, False, True]
+        assert history.environment(entries[0].environment) == {"device": "cpu", "torch": "2.8.0"}
+        assert history.entries("m2a")[-1].run == 4
+    assert [file.name for file in tmp_path.iterdir()] == ["history.sqlite"]
 
 
 def test_times_are_utc(tmp_path):
