@@ -6,7 +6,9 @@ import argparse
 import sys
 import tomllib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
@@ -14,12 +16,12 @@ from core.cells import Cell
 from core.names import unknown_name
 from drift.comparison import compared
 from drift.judge_command import CommandParser, add_accept, add_judge
-from drift.records.history import History
+from drift.records.history import Entry, History
 from drift.records.sources import Source, SourceError, merged, read_source
 from drift.reports.comparison import as_json, as_markdown, print_comparison
 from drift.reports.history import history_json, plot_history, print_history
 from drift.statistics.thresholds import DEFAULT, ThresholdTable, load_thresholds
-from drift.time_series import cell_nights, mean_nights
+from drift.time_series import cell_time_series, mean_time_series
 
 NO_SHIFT, SHIFT, BAD_INPUT = 0, 1, 2
 
@@ -52,7 +54,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     add_judge(commands)
     add_accept(commands)
 
-    history = commands.add_parser("history", help="show a model's accuracies over all runs, and steps in them")
+    history = commands.add_parser(
+        "history", help="show a model's accuracies over all runs, and where their level changed"
+    )
     history.add_argument("--model", required=True, metavar="M", help="the model's name")
     history.add_argument("--task", metavar="T", help="one task")
     history.add_argument("--length", type=int, metavar="L", help="one length, in tokens")
@@ -119,9 +123,26 @@ def _thresholds(path: Path, before: Source, now: Source) -> ThresholdTable:
 
 
 def _history(given: argparse.Namespace) -> int:
-    history = History.read_from(given.database)
-    for column, name in (("model", given.model), ("task", given.task), ("zoo", given.zoo)):
-        names = history.names(column)  # type: ignore[arg-type]
+    with closing(History.read_from(given.database)) as history:
+        entries = _chosen_entries(history, given)
+        environments = {name: history.environment(name) for name in {entry.environment for entry in entries}}
+    cells = cell_time_series(entries)
+    mean = mean_time_series(cells)
+    if given.json:
+        print(history_json(given.model, cells, mean), end="")
+    else:
+        print_history(given.model, cells, mean, environments, _console())
+    if given.plot is not None:
+        plot_history(given.model, cells, mean, given.plot)
+        print(f"plot: {given.plot}", file=sys.stderr)
+    return NO_SHIFT
+
+
+def _chosen_entries(history: History, given: argparse.Namespace) -> list[Entry]:
+    chosen: dict[Literal["model", "task", "zoo"], str | None]
+    chosen = {"model": given.model, "task": given.task, "zoo": given.zoo}
+    for column, name in chosen.items():
+        names = history.names(column)
         if not names:
             raise SourceError(f"the history {given.database} is empty")
         if name is not None and name not in names:
@@ -132,17 +153,7 @@ def _history(given: argparse.Namespace) -> int:
     zoos = sorted({entry.zoo for entry in entries})
     if len(zoos) > 1:
         raise SourceError(f"the zoos {', '.join(zoos)} all have a model {given.model}; choose one with --zoo")
-    cells = cell_nights(entries)
-    mean = mean_nights(cells)
-    if given.json:
-        print(history_json(given.model, cells, mean), end="")
-    else:
-        environments = {name: history.environment(name) for name in {entry.environment for entry in entries}}
-        print_history(given.model, cells, mean, environments, _console())
-    if given.plot is not None:
-        plot_history(given.model, cells, mean, given.plot)
-        print(f"plot: {given.plot}", file=sys.stderr)
-    return NO_SHIFT
+    return entries
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from core.cells import Cell
 from drift.flips import Flip, flips
 from drift.judging import JudgedCell
 from drift.past import Past
-from drift.records.history import Entry, Onset, onset
+from drift.records.history import Entry, Onset, Run, onset
 from drift.records.results import CellResult, ResultError, ResultFolder
 from drift.records.snapshots import Baseline
 from drift.records.sources import Examples
@@ -88,30 +88,14 @@ def onset_of(judged: JudgedCell, earlier: Sequence[Entry], started: str) -> Onse
         earlier: The same cell in the runs before, in the order of time.
         started: When the night began, as ISO 8601 in UTC.
     """
-    result = judged.result
-    tonight = Entry(
-        run=max((entry.run for entry in earlier), default=0) + 1,
-        started=started,
-        results="",
-        revision=None,
-        finished=started,
-        zoo=result.zoo,
-        **judged.cell.axes,
-        examples=len(result.scores),
-        accuracy=result.accuracy,
-        before=judged.verdict.before,
-        outcome=judged.outcome,
-        accepted=False,
-        baseline=None,
-        environment="",
-    )
-    return onset([*earlier, tonight])
+    tonight = Run(started, "") if judged.outcome is Outcome.REGRESSED else None
+    return None if tonight is None else onset(earlier, tonight)
 
 
 def _earlier(entry: Entry) -> CellResult | None:
     """The result of an earlier run, where it is still there."""
     try:
-        return ResultFolder(Path(entry.results)).of(Cell.of_fields(vars(entry)))
+        return ResultFolder(Path(entry.results)).of(entry.cell)
     except ResultError:
         return None
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from core.cells import Cell
-from drift.records.history import Entry, History
+from drift.records.history import Entry, History, HistoryError
 
 __all__ = ["NoPast", "Past", "RecordedPast"]
 
@@ -49,25 +49,27 @@ class RecordedPast:
             return
         try:
             self._history = History.read_from(path)
-        except Exception as error:  # what the history holds, or lacks, changes no verdict
+        except HistoryError as error:
             self._failed(error)
 
     def entries(self, cell: Cell) -> Sequence[Entry]:
         if self._history is None:
             return ()
         try:
-            found = self._history.entries(cell.model, cell.task, cell.length, cell.depth, zoo=self._zoo)
-        except Exception as error:
+            found = self._history.entries(
+                cell.model, cell.task, cell.length, cell.depth, zoo=self._zoo, before=self._before
+            )
+        except HistoryError as error:
             self._failed(error)
             return ()
-        return [entry for entry in found if entry.depth == cell.depth and entry.started < self._before]
+        return [entry for entry in found if entry.cell == cell]
 
     def environment(self, entry: Entry) -> Mapping[str, Any]:
         if self._history is None:
             return {}
         try:
             return dict(self._history.environment(entry.environment))
-        except Exception as error:
+        except HistoryError as error:
             self._failed(error)
             return {}
 
@@ -75,6 +77,6 @@ class RecordedPast:
         if self._history is not None:
             self._history.close()
 
-    def _failed(self, error: Exception) -> None:
+    def _failed(self, error: HistoryError) -> None:
         self._history = None
         self.trouble = f"the history tells nothing of earlier runs: {error}"

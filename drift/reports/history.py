@@ -15,7 +15,7 @@ from rich.table import Table
 
 from drift.changes import changes
 from drift.statistics.outcomes import Outcome
-from drift.time_series import CellNights, DatedStep, MeanNights
+from drift.time_series import CellTimeSeries, DatedChangePoint, MeanTimeSeries
 
 __all__ = ["history_json", "plot_history", "print_history", "sparkline"]
 
@@ -37,8 +37,8 @@ def sparkline(values: Sequence[float], lowest: float, highest: float) -> str:
 
 def print_history(
     model: str,
-    cells: Sequence[CellNights],
-    mean: MeanNights | None,
+    cells: Sequence[CellTimeSeries],
+    mean: MeanTimeSeries | None,
     environments: Mapping[str, Mapping[str, Any]],
     console: Console,
 ) -> None:
@@ -48,13 +48,13 @@ def print_history(
         model: Whose cells these are.
         cells: What to print.
         mean: Over the cells, where there are several.
-        environments: By fingerprint, those around steps at least.
+        environments: By fingerprint, those around change points at least.
         console: Where to.
     """
     table = Table(box=box.SIMPLE)
     for name in ("cell", "runs", "accepted", "last", "drift"):
         table.add_column(name, justify="left" if name == "cell" else "right", no_wrap=True)
-    for name in ("accuracy, 0 to 100", "steps, in points from the accepted"):
+    for name in ("accuracy, 0 to 100", "changes of level, in points from the accepted"):
         table.add_column(name)
     for cell in cells:
         last = cell.entries[-1]
@@ -66,7 +66,7 @@ def print_history(
             f"{last.accuracy:.1f}",
             "-" if accepted is None else f"{last.accuracy - accepted:+.1f}",
             sparkline([entry.accuracy for entry in cell.entries], 0, 100),
-            _described(cell.steps),
+            _described(cell.change_points),
         )
     console.print(f"[bold]{model}[/]", highlight=False)
     console.print(table)
@@ -74,12 +74,13 @@ def print_history(
         reach = max(map(abs, mean.drift)) or 1.0
         console.print(
             f"mean of {mean.cells} cells: {mean.drift[-1]:+.2f} points from the accepted, "
-            f"{sparkline(mean.drift, -reach, reach)} over {len(mean.drift)} runs; steps: {_described(mean.steps)}",
+            f"{sparkline(mean.drift, -reach, reach)} over {len(mean.drift)} runs; "
+            f"changes of level: {_described(mean.change_points)}",
             highlight=False,
             soft_wrap=True,
         )
-    steps = mean.steps if mean is not None else tuple(step for cell in cells for step in cell.steps)
-    for each in steps:
+    in_cells = tuple(each for cell in cells for each in cell.change_points)
+    for each in in_cells if mean is None else mean.change_points:
         then, now = (environments.get(entry.environment, {}) for entry in (each.last, each.first))
         found = "; ".join(map(str, changes(then, now))) or "nothing that is recorded"
         console.print(f"changed at {each}: {found}", highlight=False, soft_wrap=True, markup=False)
@@ -87,12 +88,12 @@ def print_history(
         _print_nights(cells[0], console)
 
 
-def _described(steps: Sequence[DatedStep]) -> str:
-    return "; ".join(map(str, steps)) or "none"
+def _described(found: Sequence[DatedChangePoint]) -> str:
+    return "; ".join(map(str, found)) or "none"
 
 
-def _print_nights(cell: CellNights, console: Console) -> None:
-    first_ones = {each.first.run for each in cell.steps}
+def _print_nights(cell: CellTimeSeries, console: Console) -> None:
+    first_ones = {each.first.run for each in cell.change_points}
     table = Table(box=box.SIMPLE)
     for name in ("run", "commit", "examples", "accuracy", "accepted", "verdict", "environment"):
         table.add_column(
@@ -106,14 +107,14 @@ def _print_nights(cell: CellNights, console: Console) -> None:
             str(entry.examples),
             f"{entry.accuracy:.2f}",
             "-" if entry.before is None else f"{entry.before:.2f}",
-            f"{verdict}, a step" if entry.run in first_ones else verdict,
+            f"{verdict}, level changed" if entry.run in first_ones else verdict,
             entry.environment,
             style="bold" if entry.outcome in _NOTED else None,
         )
     console.print(table)
 
 
-def history_json(model: str, cells: Sequence[CellNights], mean: MeanNights | None) -> str:
+def history_json(model: str, cells: Sequence[CellTimeSeries], mean: MeanTimeSeries | None) -> str:
     """Everything that `print_history` and `plot_history` show, and every night."""
     content = {
         "schema": SCHEMA,
@@ -121,7 +122,7 @@ def history_json(model: str, cells: Sequence[CellNights], mean: MeanNights | Non
         "cells": [
             {
                 "cell": cell.name,
-                "steps": [_step_fields(each) for each in cell.steps],
+                "steps": [_fields_of(each) for each in cell.change_points],
                 "nights": [asdict(entry) for entry in cell.entries],
             }
             for cell in cells
@@ -132,18 +133,19 @@ def history_json(model: str, cells: Sequence[CellNights], mean: MeanNights | Non
             "cells": mean.cells,
             "runs": [entry.run for entry in mean.runs],
             "drift": mean.drift,
-            "steps": [_step_fields(each) for each in mean.steps],
+            "steps": [_fields_of(each) for each in mean.change_points],
         },
     }
     return json.dumps(content, indent=1) + "\n"
 
 
-def _step_fields(each: DatedStep) -> dict[str, object]:
-    return {"run": each.first.run, "started": each.first.started, "before": each.step.before, "after": each.step.after}
+def _fields_of(each: DatedChangePoint) -> dict[str, object]:
+    levels = {"before": each.change_point.before, "after": each.change_point.after}
+    return {"run": each.first.run, "started": each.first.started, **levels}
 
 
-def plot_history(model: str, cells: Sequence[CellNights], mean: MeanNights | None, path: Path) -> None:
-    """Draws accuracy over time: a line for each cell, its snapshot dashed, its steps marked.
+def plot_history(model: str, cells: Sequence[CellTimeSeries], mean: MeanTimeSeries | None, path: Path) -> None:
+    """Draws accuracy over time: a line for each cell, its snapshot dashed, its change points marked.
 
     Args:
         model: Whose cells these are.
@@ -169,14 +171,14 @@ def plot_history(model: str, cells: Sequence[CellNights], mean: MeanNights | Non
         axes[0].plot(
             [date for date, _ in known], [value for _, value in known], linestyle="--", linewidth=0.8, color=colour
         )
-        for each in cell.steps:
+        for each in cell.change_points:
             axes[0].axvline(_date(each.first.started), color=colour, linewidth=0.8, alpha=0.6)
     axes[0].set(title=f"{model}: accuracy, and what is accepted (dashed)", ylabel="percent", ylim=(-2, 102))
     if len(cells) <= _LINES_WITH_NAMES:
         axes[0].legend(fontsize="small", loc="center left", bbox_to_anchor=(1, 0.5))
     if mean is not None:
         axes[1].plot([_date(entry.started) for entry in mean.runs], mean.drift, marker=".", color="black")
-        for each in mean.steps:
+        for each in mean.change_points:
             axes[1].axvline(_date(each.first.started), color="black", linewidth=0.8, alpha=0.6)
         axes[1].set(title=f"mean distance from what is accepted, {mean.cells} cells", ylabel="points")
     figure.autofmt_xdate()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from drift.judging import JudgedCell
 from drift.night import Night
-from drift.records.history import History, Run
+from drift.records.history import History, HistoryError, Run
 from drift.records.run_file import Purpose, RunRecord
 
 __all__ = ["HistoryDatabase"]
@@ -27,36 +27,35 @@ class HistoryDatabase:
         self._run, self._results = run, results
         self._history: History | None = None
         self._number = 0
+        self._noticed = 0
         self._stopped = run.purpose is Purpose.REPLAY
 
     def cell_judged(self, judged: JudgedCell) -> Sequence[str]:
         if self._stopped:
             return ()
         try:
-            notices = self._begun()
-            self._add(judged)
-        except Exception as error:  # whatever is wrong with the history, the run goes on
+            history = self._begun()
+            self._add(history, judged)
+        except HistoryError as error:
             self._stopped = True
             return [f"history: nothing more of this run is recorded: {error}"]
-        return notices
+        new, self._noticed = history.notices[self._noticed :], len(history.notices)
+        return [f"history: {notice}" for notice in new]
 
     def night_judged(self, night: Night) -> Sequence[str]:
         if self._history is not None:
             self._history.close()
         return ()
 
-    def _begun(self) -> list[str]:
-        if self._history is not None:
-            return []
-        self._history, notice = History.append_to(Path(self._run.history))
-        run = Run(self._run.started, str(self._results), self._run.revision)
-        self._number = self._history.begin(run)
-        return [] if notice is None else [f"history: {notice}"]
+    def _begun(self) -> History:
+        if self._history is None:
+            self._history, _ = History.append_to(Path(self._run.history))
+            self._number = self._history.begin(Run(self._run.started, str(self._results), self._run.revision))
+        return self._history
 
-    def _add(self, judged: JudgedCell) -> None:
-        assert self._history is not None, "begun before"
+    def _add(self, history: History, judged: JudgedCell) -> None:
         accepting = self._run.purpose is Purpose.ACCEPT
-        self._history.add(
+        history.add(
             self._number,
             judged.result,
             judged.outcome,
