@@ -15,6 +15,7 @@ from drift.night import judged_night
 from drift.past import RecordedPast
 from drift.records.baselines import AcceptedSnapshots
 from drift.records.evidence import Evidence, EvidenceError, read_evidence
+from drift.records.run_file import Purpose
 from drift.reports.alert_files import AlertFiles
 from drift.reports.alert_text import as_markdown, whole_json
 from drift.reports.console import command_console
@@ -91,7 +92,9 @@ def _judge(given: argparse.Namespace) -> int:
     accepted = AcceptedSnapshots(_snapshots(evidence, given.against))
     thresholds = _thresholds(evidence, given.thresholds)
     past = _past(evidence, given.history)
-    night = judged_night(evidence, accepted, thresholds, past, whole=given.whole)
+    # What a run accepted may have another baseline by now.
+    purpose = Purpose.REPLAY if evidence.purpose is Purpose.REPLAY else Purpose.JUDGE
+    night = judged_night(evidence, accepted, thresholds, past, purpose=purpose, whole=given.whole)
     lines = told(_reporters(given), night)
     if given.json:
         print(whole_json(night), end="")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from core.cells import Cell
@@ -133,12 +134,19 @@ class Night:
         return [*unjudged, *self.problems]
 
     @property
+    def without_baseline(self) -> list[JudgedCell]:
+        """The cells that have nothing accepted yet, and of which nothing is accepted right now."""
+        return [each for each in self.of_outcome(Outcome.NO_SNAPSHOT) if each.cell not in self.acceptances]
+
+    @property
     def statuses(self) -> frozenset[ExitStatus]:
         """Every exit status that holds."""
         if self.purpose is Purpose.ACCEPT:
             found = set()
         else:
-            found = {_STATUS_OF[each.outcome] for each in self.cells if each.outcome in _STATUS_OF}
+            # What is accepted right now is a baseline from now on.
+            open_cells = [each for each in self.cells if each.cell not in self.acceptances]
+            found = {_STATUS_OF[each.outcome] for each in open_cells if each.outcome in _STATUS_OF}
         if self.found(Severity.FAILURE):
             found.add(ExitStatus.SHIFTED)
         if self.problems or self.coverage.missing or self.coverage.cut:
@@ -186,7 +194,7 @@ class Night:
         return "; ".join(parts + shift)
 
     def _quiet(self) -> str:
-        new = len(self.of_outcome(Outcome.NO_SNAPSHOT))
+        new = len(self.without_baseline)
         without = f"; {_cells(new)} without a baseline yet" if new else ""
         return f"no shift in {_cells(self._compared)}{without}"
 
@@ -204,8 +212,9 @@ def judged_night(
     accepted: AcceptedSnapshots,
     thresholds: ThresholdTable,
     past: Past | None = None,
-    acceptances: Mapping[Cell, Acceptance] | None = None,
+    acceptances: Mapping[Cell, Acceptance] = MappingProxyType({}),
     *,
+    purpose: Purpose | None = None,
     whole: bool = False,
 ) -> Night:
     """Judges what is on disk.
@@ -216,6 +225,7 @@ def judged_night(
         thresholds: When a shift is one; corrected for every declared cell.
         past: The runs before; None where no history is to be asked.
         acceptances: What became of snapshots, where the runs accepted what they measured.
+        purpose: What the night is judged for; None for what its runs were for.
         whole: Whether every declared cell must be there, not only those that the runs selected.
 
     Raises:
@@ -227,7 +237,8 @@ def judged_night(
         judge_cell(result, accepted.of(cell, result.environment).baseline, thresholds)
         for cell, result in evidence.results.items()
     )
-    judged = evidence.purpose is Purpose.JUDGE
+    purpose = evidence.purpose if purpose is None else purpose
+    judged = purpose is Purpose.JUDGE
     findings = _findings(cells, evidence.declared, thresholds) if judged else ()
     details = [fallen_cell(each, past, started) for each in cells] if judged else []
     fallen = sorted((each for each in details if each is not None), key=lambda each: each.shift.points)
@@ -235,7 +246,7 @@ def judged_night(
     coverage = _coverage(evidence, whole=whole)
     rerun, history = _commands(evidence, fallen, told, cells) if judged else ("", "")
     return Night(
-        purpose=evidence.purpose,
+        purpose=purpose,
         zoo=next((run.zoo for run in evidence.runs), next((each.result.zoo for each in cells), "")),
         started=started,
         cells=cells,
@@ -243,7 +254,7 @@ def judged_night(
         fallen=tuple(fallen),
         suspects=tuple(suspects(cells, [each.pool for each in told], past, started)) if judged else (),
         problems=evidence.problems,
-        acceptances={} if acceptances is None else acceptances,
+        acceptances={cell: acceptances[cell] for cell in evidence.declared if cell in acceptances},
         coverage=coverage,
         cautions=evidence.cautions,
         rerun=rerun,

@@ -79,8 +79,7 @@ def print_night(night: Night, console: Console) -> None:
         console.print(table)
     for findings in night.findings:
         _print_findings(findings, console)
-    if night.purpose is Purpose.ACCEPT:
-        _print_accepted(night, console)
+    _print_accepted(night, console)
     if night.purpose is Purpose.REPLAY:
         _print_replayed(night.cells, console)
     _print_gaps(night, console)
@@ -229,7 +228,7 @@ def _print_replayed(cells: Sequence[JudgedCell], console: Console) -> None:
 
 def _print_gaps(night: Night, console: Console) -> None:
     """What could not be judged, and what a reader must know before any number."""
-    new = night.of_outcome(Outcome.NO_SNAPSHOT)
+    new = night.without_baseline
     if new and night.purpose is Purpose.JUDGE:
         _line(
             f"no baseline yet: {_named([each.cell for each in new])}; look at the accuracies above, then accept them "
