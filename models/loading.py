@@ -16,13 +16,8 @@ from generators.assembly import Piece, assemble, framed
 from generators.corpora.sets import Corpora
 from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
-from models.checkpoints.files import (
-    CheckpointError,
-    configuration_fingerprint,
-    load_state_spaces,
-    read_configuration,
-    weights_fingerprint,
-)
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import configuration_fingerprint, read_configuration, weights_fingerprint
 from models.decoding.decoder import Decoder
 from models.decoding.memory import free_bytes
 from models.decoding.prefix_states import PrefixStates
@@ -30,6 +25,7 @@ from models.determinism import settle
 from models.families.endpoint.model import Endpoint, EndpointError, connect
 from models.families.llama.model import LlamaModel
 from models.families.oracle.model import Oracle
+from models.families.state_spaces.checkpoint import load_state_spaces
 from models.families.state_spaces.model import StateSpacesModel
 from models.layers import kernels
 from models.machine import machine

@@ -34,7 +34,7 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     """Loads a model and lets it decode; names and values, each as soon as it is known.
 
     Raises:
-        models.checkpoints.files.CheckpointError: The model cannot be loaded.
+        models.checkpoints.errors.CheckpointError: The model cannot be loaded.
         models.decoding.greedy.NonFiniteLogits: Its output is not a number.
         models.families.endpoint.model.EndpointError: Its server does not answer.
     """

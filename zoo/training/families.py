@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.checkpoints.files import write_checkpoint
 from models.families.llama.checkpoint import write_llama
 from models.families.llama.configuration import LlamaConfiguration
 from models.families.llama.model import LlamaModel
@@ -18,6 +17,7 @@ from models.families.recurrent_gemma.configuration import RecurrentGemmaConfigur
 from models.families.recurrent_gemma.model import RecurrentGemmaModel, write_recurrent_gemma
 from models.families.rwkv6.configuration import Rwkv6Configuration
 from models.families.rwkv6.model import Rwkv6Model, write_rwkv6
+from models.families.state_spaces.checkpoint import write_state_spaces
 from models.families.state_spaces.configuration import StateSpacesConfiguration
 from models.families.state_spaces.model import StateSpacesModel
 from zoo.training.initializations import (
@@ -91,7 +91,7 @@ def _begin_llama(architecture: Mapping[str, Any]) -> nn.Module:
 
 
 TRAINED_FAMILIES: Mapping[str, TrainedFamily] = {
-    "state-spaces": TrainedFamily(_begin_state_spaces, write_checkpoint),
+    "state-spaces": TrainedFamily(_begin_state_spaces, write_state_spaces),
     "recurrent-gemma": TrainedFamily(_begin_recurrent_gemma, write_recurrent_gemma),
     "rwkv6": TrainedFamily(_begin_rwkv6, write_rwkv6),
     "llama": TrainedFamily(_begin_llama, write_llama),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from models.families.state_spaces.configuration import ConfigurationError
+from models.checkpoints.errors import ConfigurationError
 
 __all__ = ["ATTENTION", "RECURRENT", "RecurrentGemmaConfiguration"]
 

@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoints.errors import CheckpointError, ConfigurationError
 from models.checkpoints.files import (
-    CheckpointError,
     check_tensors,
     read_configuration,
     read_tensors,
@@ -26,7 +26,6 @@ from models.checkpoints.files import (
 )
 from models.families.recurrent_gemma.configuration import ATTENTION, RecurrentGemmaConfiguration
 from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked
-from models.families.state_spaces.configuration import ConfigurationError
 from models.layers.convolution import causal_convolution, last_inputs
 from models.layers.states import LayeredState, Span, read_layers
 

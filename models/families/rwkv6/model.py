@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.checkpoints.errors import CheckpointError, ConfigurationError
 from models.checkpoints.files import (
-    CheckpointError,
     check_tensors,
     read_configuration,
     read_tensors,
@@ -27,7 +27,6 @@ from models.checkpoints.files import (
 )
 from models.families.rwkv6.configuration import Rwkv6Configuration
 from models.families.rwkv6.time_mixing import wkv_over_time
-from models.families.state_spaces.configuration import ConfigurationError
 from models.layers.states import LayeredState, Span, read_layers
 
 __all__ = ["Rwkv6Model", "Rwkv6State", "load_rwkv6", "write_rwkv6"]

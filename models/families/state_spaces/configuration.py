@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from types import UnionType
 from typing import Any, Self, TypeVar, get_args, get_origin, get_type_hints
 
-__all__ = ["AttentionConfiguration", "ConfigurationError", "Mamba2Configuration", "StateSpacesConfiguration"]
+from models.checkpoints.errors import ConfigurationError
 
-
-class ConfigurationError(ValueError):
-    """A configuration with a field that is unknown or has no meaning here."""
+__all__ = ["AttentionConfiguration", "Mamba2Configuration", "StateSpacesConfiguration"]
 
 
 Configuration = TypeVar("Configuration")

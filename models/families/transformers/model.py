@@ -38,7 +38,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from models.checkpoints.files import CheckpointError, read_configuration
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import read_configuration
 from models.decoding.drafts import stepped_logits
 from models.decoding.memory import tensor_bytes
 

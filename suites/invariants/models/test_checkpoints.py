@@ -17,14 +17,9 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints.files import (
-    CheckpointError,
-    configuration_fingerprint,
-    load_state_spaces,
-    read_tensors,
-    weights_files,
-    write_checkpoint,
-)
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import configuration_fingerprint, read_tensors, weights_files
+from models.families.state_spaces.checkpoint import load_state_spaces, write_state_spaces
 from models.families.state_spaces.model import StateSpacesModel
 from suites.support.tiny_models import CONFIGURATIONS, HYBRID, changed, random_ids, tiny_model
 
@@ -90,7 +85,7 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A good checkpoint directory."""
-    write_checkpoint(tmp_path / "m2a", rounded(M2A))
+    write_state_spaces(tmp_path / "m2a", rounded(M2A))
     return tmp_path / "m2a"
 
 
@@ -98,7 +93,7 @@ def written(tmp_path: Path) -> Path:
 def damageable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory for tests that put their own weights file into it."""
     directory = tmp_path_factory.mktemp("checkpoint")
-    write_checkpoint(directory, rounded(M2A))
+    write_state_spaces(directory, rounded(M2A))
     return directory
 
 
@@ -107,7 +102,7 @@ def damageable(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_written_model_is_read_back_the_same(tmp_path, kind, safe):
     """A model written and loaded again, from either file format, gives bit for bit the same logits."""
     made, ids = rounded(CONFIGURATIONS[kind]), random_ids(2, 20)
-    write_checkpoint(tmp_path, made)
+    write_state_spaces(tmp_path, made)
     if safe:
         as_safetensors(tmp_path, read_tensors(tmp_path))
     assert torch.equal(load(tmp_path)(ids), made(ids))
@@ -349,7 +344,7 @@ def test_tensors_that_do_not_make_the_model_are_named(written, safe):
 
 def test_a_missing_untied_output_layer_is_named(tmp_path):
     """Where the output layer is not tied to the embedding, a file without it is refused."""
-    write_checkpoint(tmp_path, rounded(changed(M2A, tie_embeddings=False)))
+    write_state_spaces(tmp_path, rounded(changed(M2A, tie_embeddings=False)))
     tensors = read_tensors(tmp_path)
     del tensors["lm_head.weight"]
     torch.save(tensors, tmp_path / PICKLED)

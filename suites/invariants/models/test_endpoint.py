@@ -25,7 +25,7 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.tokenization import FileTokenizer, load_tokenizer
 from models.cards import Card
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError
 from models.decoding.greedy import greedy
 from models.families.endpoint import requests as server_requests
 from models.families.endpoint.model import Endpoint, EndpointError, PromptTexts, connect

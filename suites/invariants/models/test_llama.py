@@ -16,12 +16,11 @@ from safetensors.torch import load_file, save_file
 
 from generators.corpora.sets import EmbeddedCorpora
 from models.cards import Card
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError, ConfigurationError
 from models.decoding.decoder import DraftingDecoder
 from models.families.llama.checkpoint import load_llama, published_tensors, write_llama
 from models.families.llama.configuration import LlamaConfiguration
 from models.families.llama.model import LlamaModel
-from models.families.state_spaces.configuration import ConfigurationError
 from models.families.transformers.model import TransformersModel
 from models.layers.attention import attention, causal_attention
 from models.loading import load

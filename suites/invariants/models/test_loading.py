@@ -11,7 +11,7 @@ from drift.records.results import ResultFolder
 from generators.tokenization import FileTokenizer
 from generators.trie_tokenization import TrieTokenizer
 from models.cards import Card
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError
 from models.loading import FAMILIES, prompting
 from suites.support.runs import run
 from zoo.cards import FOLDER, ZooError, load_zoo

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from models.checkpoints.errors import ConfigurationError
 from models.decoding.greedy import greedy
 from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
 from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked, recurrence_naive
@@ -27,7 +28,6 @@ from models.families.recurrent_gemma.model import (
     load_recurrent_gemma,
     write_recurrent_gemma,
 )
-from models.families.state_spaces.configuration import ConfigurationError
 from suites.support.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
 from suites.support.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.support.tiny_models import difference, random_ids

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError
 from models.decoding.greedy import greedy
 from models.families.transformers.model import TransformersModel, load_transformers
 from suites.support.tiny_models import difference, random_ids
