@@ -39,6 +39,8 @@ from benchmarks.decoding_sides import (  # noqa: E402
     measured_reading,
 )
 from core.names import unknown_name  # noqa: E402
+from models.families import family_named  # noqa: E402
+from models.layers.kernels import CHUNK_SCAN  # noqa: E402
 from zoo.cards import Zoo, ZooError, load_zoo  # noqa: E402
 
 SWEEP = "essay-word-number"
@@ -120,7 +122,8 @@ def _compared(given: argparse.Namespace, zoo: Zoo, model: str, samples: int, bat
     """Ours and every setting of transformers on each workload."""
     depths = zoo.sweeps["niah_position"].depths
     workloads = [*(Workload(SWEEP, length, depths) for length in SWEEP_LENGTHS), SINGLE]
-    chunk = _best_chunk(given, model, samples) if zoo.models[model].family == "state-spaces" else CHUNKS[0]
+    in_chunks = CHUNK_SCAN in family_named(zoo.models[model].family).kernels
+    chunk = _best_chunk(given, model, samples) if in_chunks else CHUNKS[0]
     lines: list[Line] = []
     for workload in workloads:
         ours = Request(given.zoo, model, OURS, workload, samples)

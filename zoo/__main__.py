@@ -127,7 +127,7 @@ def _train(given: argparse.Namespace) -> None:
 
 def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
     from zoo.training.curve import CURVE, draw_curve
-    from zoo.training.families import TRAINED_FAMILIES
+    from zoo.training.families import publish
     from zoo.training.records import write_record
     from zoo.training.tokenizer import make_tokenizer
     from zoo.training.trainer import Trainer
@@ -141,7 +141,7 @@ def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
         console.print(f"{name}: going on at step {trainer.step} of {recipe.steps}, from {trainer.folder}")
     _show(trainer, console)
     out = given.out or zoo.folder / str(card.path)
-    TRAINED_FAMILIES[card.family].publish(out, trainer.model)
+    publish(card.family, out, trainer.model)
     write_record(out, trainer.record)
     draw_curve(trainer.log_file, out / CURVE)
     console.print(f"{name}: checkpoint {out}")

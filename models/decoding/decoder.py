@@ -8,7 +8,7 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-__all__ = ["Decoder", "DraftingDecoder", "State", "StateType", "read_in_pieces"]
+__all__ = ["Decoder", "DraftingDecoder", "EmulatingDecoder", "State", "StateType", "read_in_pieces"]
 
 
 class State(Protocol):
@@ -89,6 +89,18 @@ class DraftingDecoder(Decoder[StateType], Protocol[StateType]):
         Returns:
             The logits after the last token before the draft and after each one of it, [batch, 1 + longest draft,
             vocabulary], of which a shorter draft's last mean nothing; and the state before the draft.
+        """
+
+
+@runtime_checkable
+class EmulatingDecoder(Protocol):
+    """A decoder that can take on known defects of other implementations."""
+
+    def emulate(self, defects: Sequence[str]) -> None:
+        """Takes defects on.
+
+        Raises:
+            ValueError: A defect is unknown, or this model has nothing that it could show in.
         """
 
 

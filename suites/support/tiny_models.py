@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from models.families.state_spaces.configuration import StateSpacesConfiguration
+from models.families.state_spaces.initialization import initialize_state_spaces
 from models.families.state_spaces.model import StateSpacesModel
-from zoo.training.initializations import initialize_state_spaces
 
 __all__ = [
     "CONFIGURATIONS",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,12 @@ from models.families.state_spaces.configuration import (
     Mamba2Configuration,
     StateSpacesConfiguration,
 )
+from models.families.state_spaces.defects import CONVOLVED_HISTORY
 from models.families.state_spaces.duality import ssd
 from models.layers.convolution import causal_convolution, last_inputs
 from models.layers.states import LayeredState, Span, read_layers
 
-__all__ = ["CONVOLVED_HISTORY", "StateSpacesModel", "StateSpacesState"]
-
-# mamba-ssm's attention keeps what its convolution made of a prompt where it should keep the
-# convolution's inputs, so that its decoding differs from its own full forward (its pull request 1027).
-CONVOLVED_HISTORY: Final = "mamba-ssm#1027"
+__all__ = ["StateSpacesModel", "StateSpacesState"]
 
 
 @dataclass

@@ -12,7 +12,8 @@ import pytest
 
 from generators.corpora.sets import EmbeddedCorpora
 from models.cards import Card
-from models.loading import FAMILIES, load
+from models.families import families
+from models.loading import load
 from suites.invariants.models import test_llama, test_recurrent_gemma, test_rwkv6, test_transformers_models
 from suites.support import tiny_models
 from suites.support.decoder_equalities import (
@@ -46,7 +47,9 @@ RANDOM: dict[str, Callable[[], Any]] = {
 }
 # A model that takes on a defect of another implementation is meant to differ.
 TRAINED: dict[str, Card] = {
-    f"pocket {card.name}": card for card in POCKET.models.values() if card.family in FAMILIES and not card.emulate
+    f"pocket {card.name}": card
+    for card in POCKET.models.values()
+    if families()[card.family].needs_checkpoint and not card.emulate
 }
 
 Check = Callable[..., float]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from models.checkpoints.errors import ConfigurationError
 from models.decoding.greedy import greedy
+from models.families.recurrent_gemma.checkpoint import load_recurrent_gemma, write_recurrent_gemma
 from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
 from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked, recurrence_naive
 from models.families.recurrent_gemma.model import (
@@ -25,8 +26,6 @@ from models.families.recurrent_gemma.model import (
     LocalAttention,
     RecurrentGemmaModel,
     RecurrentGemmaState,
-    load_recurrent_gemma,
-    write_recurrent_gemma,
 )
 from suites.support.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
 from suites.support.decoder_equalities import batched_difference, pieces_difference, read_alone

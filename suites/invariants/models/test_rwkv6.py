@@ -19,8 +19,9 @@ from torch import Tensor
 import models.families.rwkv6.time_mixing
 from models.checkpoints.errors import ConfigurationError
 from models.decoding.greedy import greedy
+from models.families.rwkv6.checkpoint import load_rwkv6, write_rwkv6
 from models.families.rwkv6.configuration import Rwkv6Configuration
-from models.families.rwkv6.model import Rwkv6Model, Rwkv6State, load_rwkv6, write_rwkv6
+from models.families.rwkv6.model import Rwkv6Model, Rwkv6State
 from models.families.rwkv6.time_mixing import wkv_chunked, wkv_naive
 from suites.support.checkpoint_files import casts, change, is_read_back, refused
 from suites.support.decoder_equalities import (

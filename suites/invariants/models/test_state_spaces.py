@@ -20,7 +20,8 @@ from models.families.state_spaces.configuration import (
     Mamba2Configuration,
     StateSpacesConfiguration,
 )
-from models.families.state_spaces.model import CONVOLVED_HISTORY, StateSpacesModel
+from models.families.state_spaces.defects import CONVOLVED_HISTORY
+from models.families.state_spaces.model import StateSpacesModel
 from models.layers.convolution import causal_convolution, last_inputs
 from suites.support.decoder_equalities import batched_difference, pieces_difference, read_alone
 from suites.support.tiny_models import (

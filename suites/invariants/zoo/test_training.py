@@ -27,7 +27,7 @@ from models.loading import load, prompting
 from suites.support.runs import REPOSITORY
 from zoo.__main__ import main
 from zoo.cards import load_zoo
-from zoo.training.families import TRAINED_FAMILIES, new_model
+from zoo.training.families import new_model, publish, trained_families
 from zoo.training.mixed_texts import MixedTexts
 from zoo.training.needle_texts import NeedleTexts
 from zoo.training.recipes import Stage, load_recipe, recipe_names
@@ -246,7 +246,7 @@ def test_every_pocket_model_has_a_recipe(name):
 OF_FAMILY = {"state-spaces": "tpp", "recurrent-gemma": "rg", "rwkv6": "rwkv6", "llama": "sl"}
 
 
-@pytest.mark.parametrize("family", TRAINED_FAMILIES)
+@pytest.mark.parametrize("family", trained_families())
 def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
     """A few steps lower the loss, and the written checkpoint loads and predicts what the trained model does."""
     name = OF_FAMILY[family]
@@ -259,7 +259,7 @@ def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
     trainer = Trainer(recipe, zoo, name, tmp_path / "run")
     progress = list(trainer.run())
     assert progress[-1].loss < progress[0].loss
-    TRAINED_FAMILIES[family].publish(tmp_path / "model", trainer.model)
+    publish(family, tmp_path / "model", trainer.model)
     published = dataclasses.replace(card, path=str(tmp_path / "model"))
     loaded = load(published, ZOO.folder, "cpu", EmbeddedCorpora())
     ids = torch.tensor([loaded.tokenizer.encode("The grass is green. The sky is").ids])
