@@ -32,7 +32,7 @@ from benchmarks.decoding_sides import (  # noqa: E402
     OURS,
     THEIRS,
     Answered,
-    Reading,
+    ReadingCost,
     Request,
     Workload,
     measured_answers,
@@ -113,7 +113,7 @@ def main() -> None:
     print("\n\n".join(tables))
 
 
-def _told(reading: Reading, model: str) -> Reading:
+def _told(reading: ReadingCost, model: str) -> ReadingCost:
     print(f"{time.strftime('%H:%M:%S')} {model} {reading}", file=sys.stderr)
     return reading
 
@@ -223,7 +223,7 @@ def _examples(found: Sequence[int]) -> str:
     return f"{len(found)}: {shown}" if found else "0"
 
 
-def _reading_tables(readings: Mapping[str, Sequence[Reading]], plot: str) -> str:
+def _reading_tables(readings: Mapping[str, Sequence[ReadingCost]], plot: str) -> str:
     lengths = [reading.length for reading in next(iter(readings.values()))]
     rows = [
         "## Cost of a token by length",
@@ -243,7 +243,7 @@ def _reading_tables(readings: Mapping[str, Sequence[Reading]], plot: str) -> str
     return "\n".join(rows)
 
 
-def _plotted(readings: Mapping[str, Sequence[Reading]], path: Path) -> None:
+def _plotted(readings: Mapping[str, Sequence[ReadingCost]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -264,7 +264,7 @@ def _plotted(readings: Mapping[str, Sequence[Reading]], path: Path) -> None:
 
 
 def _written(
-    stem: Path, tables: Sequence[str], lines: Sequence[Line], readings: Mapping[str, Sequence[Reading]]
+    stem: Path, tables: Sequence[str], lines: Sequence[Line], readings: Mapping[str, Sequence[ReadingCost]]
 ) -> None:
     """What is known so far, so that a run that ends early has lost nothing."""
     stem.with_suffix(".md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")

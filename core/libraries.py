@@ -12,7 +12,8 @@ from typing import Final
 
 __all__ = ["all_libraries", "family_name", "libraries_by_family"]
 
-_FAMILIES: Final = Path(__file__).resolve().parents[1] / "models" / "families"
+# The folders of families' folders.
+FOLDERS: Final = [Path(__file__).resolve().parents[1] / "models" / "families"]
 _FILE: Final = "libraries.txt"
 
 
@@ -22,22 +23,14 @@ def family_name(folder: str) -> str:
 
 
 @functools.cache
-def libraries_by_family(families: Path = _FAMILIES) -> Mapping[str, tuple[str, ...]]:
-    """The distributions that each family computes with, by the family's name; the strongest suspect first.
-
-    Args:
-        families: The folder of the families' folders.
-    """
-    return {
-        family_name(file.parent.name): tuple(file.read_text(encoding="utf-8").split())
-        for file in sorted(families.glob(f"*/{_FILE}"))
-    }
+def libraries_by_family() -> Mapping[str, tuple[str, ...]]:
+    """The distributions that each family computes with, by the family's name; the strongest suspect first."""
+    files = sorted(file for folder in FOLDERS for file in folder.glob(f"*/{_FILE}"))
+    return {family_name(file.parent.name): tuple(file.read_text(encoding="utf-8").split()) for file in files}
 
 
 @functools.cache
-def all_libraries(families: Path = _FAMILIES) -> tuple[str, ...]:
+def all_libraries() -> tuple[str, ...]:
     """The libraries of all families, each once: kernels, which only some families have, before what most run on."""
-    lists = sorted(
-        ((len(names), family, names) for family, names in libraries_by_family(families).items()), reverse=True
-    )
+    lists = sorted(((len(names), family, names) for family, names in libraries_by_family().items()), reverse=True)
     return tuple(dict.fromkeys(name for _, _, names in lists for name in names))

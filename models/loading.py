@@ -69,9 +69,9 @@ class LoadedModel:
     prefixes: PrefixStates = field(default_factory=_prefix_states, repr=False, compare=False)
 
     @property
-    def longest(self) -> int | None:
+    def max_positions(self) -> int | None:
         """The largest length it is to be asked, in tokens; None where its positions or its card set no limit."""
-        return None if self.card.extrapolate else getattr(self.decoder, "longest", None)
+        return None if self.card.extrapolate else getattr(self.decoder, "max_positions", None)
 
 
 def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel:

@@ -40,7 +40,7 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     """
     import torch
 
-    from models.decoding.greedy import greedy
+    from models.decoding.greedy import GreedySettings, greedy
     from models.families.endpoint.model import Endpoint
     from models.loading import load
 
@@ -61,9 +61,7 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
         (answer,) = greedy(
             model.decoder,
             [ids],
-            tokens_to_generate=_TOKENS,
-            end_of_sequence=tokenizer.end_of_sequence,
-            batch_tokens=len(ids) + _TOKENS,
+            GreedySettings(_TOKENS, end_of_sequence=tokenizer.end_of_sequence, batch_tokens=len(ids) + _TOKENS),
         )
         text = tokenizer.decode(answer)
     yield f"{_PROMPT!r} goes on", repr(text)

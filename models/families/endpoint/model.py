@@ -87,7 +87,7 @@ class Endpoint:
         texts: What makes texts of them.
         owner: What the server says of who made it or the model (`owned_by`), if it does.
         version: Its version, if it tells one.
-        longest: The most tokens, prompt and answer, if it names a limit.
+        max_positions: The most tokens, prompt and answer, if it names a limit.
     """
 
     server: Server
@@ -95,7 +95,7 @@ class Endpoint:
     texts: PromptTexts
     owner: str | None = None
     version: str | None = None
-    longest: int | None = None
+    max_positions: int | None = None
 
     @property
     def environment(self) -> dict[str, Any]:

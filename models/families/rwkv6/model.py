@@ -138,7 +138,7 @@ class ChannelMixing(nn.Module):
         return receptance * self.value(key)
 
 
-class Block(nn.Module):
+class Rwkv6Block(nn.Module):
     """Time mixing and channel mixing, both with residuals; the first block normalizes the embedding too."""
 
     def __init__(self, configuration: Rwkv6Configuration, layer: int) -> None:
@@ -168,14 +168,14 @@ class Block(nn.Module):
         return residual, BlockState(span.last(x), wkv, span.last(h))
 
 
-class Backbone(nn.Module):
+class Rwkv6Backbone(nn.Module):
     """Everything but the output layer."""
 
     def __init__(self, configuration: Rwkv6Configuration) -> None:
         super().__init__()
         c = configuration
         self.embeddings = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.num_hidden_layers))
+        self.blocks = nn.ModuleList(Rwkv6Block(c, layer) for layer in range(c.num_hidden_layers))
         # The published code gives this one norm the default epsilon, whatever the configuration says.
         self.ln_out = nn.LayerNorm(c.hidden_size)
 
@@ -186,7 +186,7 @@ class Rwkv6Model(nn.Module):
     def __init__(self, configuration: Rwkv6Configuration) -> None:
         super().__init__()
         self.configuration = configuration
-        self.rwkv = Backbone(configuration)
+        self.rwkv = Rwkv6Backbone(configuration)
         self.head = nn.Linear(configuration.hidden_size, configuration.vocab_size, bias=False)
         self.tie_weights()
 
@@ -196,16 +196,16 @@ class Rwkv6Model(nn.Module):
             self.head.weight = self.rwkv.embeddings.weight
 
     # Its states can be forked wherever a token ends.
-    forks = True
+    shares_prefixes = True
 
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[Rwkv6Block]:
         """The layers, typed."""
-        return cast("list[Block]", list(self.rwkv.blocks))
+        return cast("list[Rwkv6Block]", list(self.rwkv.blocks))
 
     def empty_state(self, batch: int, capacity: int) -> Rwkv6State:
         layers = [block.empty_state(batch) for block in self.blocks]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Final
 
 import torch
 
@@ -14,11 +15,15 @@ from models.checkpoints.files import (
     check_tensors,
     read_configuration,
     read_tensors,
+    take_tied_output,
 )
 from models.families.state_spaces.configuration import StateSpacesConfiguration
 from models.families.state_spaces.model import StateSpacesModel
 
 __all__ = ["load_state_spaces", "write_state_spaces"]
+
+_EMBEDDING: Final = "backbone.embedding.weight"
+_OUTPUT: Final = "lm_head.weight"
 
 
 def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype) -> StateSpacesModel:
@@ -43,9 +48,11 @@ def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype)
     expected = dict(model.state_dict())
     if configuration.tie_embeddings:
         # Some files leave the tied output layer out, others repeat the embedding.
-        tensors.setdefault("lm_head.weight", tensors.get("backbone.embedding.weight", torch.empty(0)))
+        del expected[_OUTPUT]
+        take_tied_output(directory, tensors, _OUTPUT, _EMBEDDING)
     check_tensors(directory, expected, tensors)
-    model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
+    own = {key: tensor.to(device, dtype) for key, tensor in tensors.items()}
+    model.load_state_dict({_OUTPUT: own[_EMBEDDING], **own}, assign=True)
     model.tie_weights()
     return model.eval().requires_grad_(False)
 
@@ -55,7 +62,7 @@ def write_state_spaces(directory: Path, model: StateSpacesModel, dtype: torch.dt
     directory.mkdir(parents=True, exist_ok=True)
     tensors = {key: tensor.detach().to("cpu", dtype) for key, tensor in model.state_dict().items()}
     if model.configuration.tie_embeddings:
-        tensors["lm_head.weight"] = tensors["backbone.embedding.weight"]
+        tensors[_OUTPUT] = tensors[_EMBEDDING]
     torch.save(tensors, directory / PICKLED_WEIGHTS_FILE)
     configuration = {name: getattr(model.configuration, name) for name in model.configuration.__dataclass_fields__}
     text = json.dumps(configuration, indent=4) + "\n"

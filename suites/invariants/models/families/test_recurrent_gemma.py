@@ -2,102 +2,38 @@
 
 from __future__ import annotations
 
-import functools
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from models.checkpoints.errors import ConfigurationError
-from models.decoding.greedy import greedy
+from models.decoding.greedy import GreedySettings, greedy
 from models.families.recurrent_gemma.checkpoint import load_recurrent_gemma, write_recurrent_gemma
 from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
 from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked, recurrence_naive
 from models.families.recurrent_gemma.model import (
-    AttentionState,
+    GriffinAttentionState,
     LocalAttention,
     RecurrentGemmaModel,
     RecurrentGemmaState,
 )
-from suites.support.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
-from suites.support.decoder_equalities import batched_difference, pieces_difference, read_alone
-from suites.support.tiny_models import difference, random_ids
+from suites.support.checkpoint_files import change, refused, transformers_reads
+from suites.support.decoder_equalities import read_alone
+from suites.support.families.recurrent_gemma import CONFIGURATIONS, GRIFFIN, WIDE, tiny_model
+from suites.support.tiny_models import TOLERANCE, difference, random_ids, tiny
 
-# The largest difference between logits, as a share of their scale; the second in bfloat16; the third in float64.
-TOLERANCE = 1e-4
-HALF_TOLERANCE = 5e-2
 ROUNDING = 1e-11
-STEPS = 64
+STEPS = 24
 CPU = torch.device("cpu")
-INDEX = "model.safetensors.index.json"
 
-GRIFFIN: Mapping[str, Any] = {
-    "architectures": ["RecurrentGemmaForCausalLM"],
-    "model_type": "recurrent_gemma",
-    "vocab_size": 53,
-    "hidden_size": 32,
-    "intermediate_size": 96,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 1,
-    "lru_width": 48,
-    "attention_window_size": 16,
-}
-CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
-    "griffin": GRIFFIN,
-    "attention-last": {
-        **GRIFFIN,
-        "num_hidden_layers": 3,
-        "block_types": ["recurrent", "attention", "attention"],
-        "num_key_value_heads": 2,
-        "attention_bias": True,
-        "logits_soft_cap": 4.0,
-    },
-    "narrow-window": {
-        **GRIFFIN,
-        "block_types": ["attention", "recurrent"],
-        "num_key_value_heads": 4,
-        "attention_window_size": 3,
-        "conv1d_width": 2,
-        "partial_rotary_factor": 1.0,
-        "rope_theta": 100.0,
-    },
-}
-# Wider than the blocks that attention works in.
-WIDE = {**GRIFFIN, "num_hidden_layers": 2, "block_types": ["recurrent", "attention"], "attention_window_size": 140}
 
 every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
-
-
-def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> RecurrentGemmaModel:
-    """A random model with no weight at a neutral value, gates half open, and memories short and long."""
-    made = RecurrentGemmaModel(RecurrentGemmaConfiguration.from_json(configuration))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for name, parameter in made.named_parameters():
-            if name.endswith("recurrent_param"):
-                parameter.uniform_(-6, -1)
-            elif parameter.ndim == 1 or name.endswith("bias") or "embed" in name:
-                parameter.normal_(std=0.3)
-            elif "conv_1d" in name:
-                parameter.normal_(std=0.6)
-            else:
-                parameter.normal_(std=1.5 / parameter.shape[-1] ** 0.5)
-    return made.eval().requires_grad_(False)
-
-
-@functools.cache
-def tiny(kind: str) -> RecurrentGemmaModel:
-    """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
-    return tiny_model(CONFIGURATIONS[kind])
 
 
 def tensors_of(state: RecurrentGemmaState) -> list[Tensor]:
@@ -122,7 +58,6 @@ def recurrence(batch: int, time: int, channels: int, seed: int, dtype: torch.dty
 @example(1, 1, 1, 0, None)
 @example(2, 64, 3, 0, 8)
 @example(2, 65, 3, 0, None)
-@settings(deadline=None, derandomize=True, max_examples=100)
 def test_chunked_recurrence_equals_the_naive_one(batch, time, channels, seed, chunk):
     """For any shape, chunk size and state before it, the chunked recurrence gives what the definition gives."""
     decay, x, state = recurrence(batch, time, channels, seed)
@@ -188,26 +123,6 @@ def test_attention_equals_a_naive_one(kind):
 # One answer, whatever the way.
 
 
-@every_kind
-@given(st.lists(st.integers(1, 150), min_size=2, max_size=4), st.integers(0, 99))
-@example([16, 1, 15, 17], 0)
-@example([300, 16, 3], 0)
-@settings(deadline=None, derandomize=True, max_examples=5)
-def test_batched_equals_alone(kind, lengths, seed):
-    """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
-    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
-
-
-@every_kind
-@given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=6)
-def test_pieces_equal_the_whole(kind, data):
-    """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
-    batch = data.draw(st.integers(1, 3))
-    pieces = data.draw(st.lists(st.lists(st.integers(1, 40), min_size=batch, max_size=batch), min_size=2, max_size=4))
-    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
-
-
 def test_a_long_second_piece():
     """A second piece longer than a block of attention, after a row shorter than the window, is read as in one piece."""
     made, ids = tiny_model(WIDE), random_ids(2, 340)
@@ -219,51 +134,9 @@ def test_a_long_second_piece():
 
 
 @every_kind
-@pytest.mark.parametrize(("first", "time"), [(1, 40), (2, 8), (16, 20), (130, 134)])
-def test_cached_steps_equal_a_full_forward(kind, first, time):
-    """After a prefill of any length, each cached step gives the logits of a full forward at its position."""
-    made, ids = tiny(kind), random_ids(2, time, seed=first)
-    logits, state = made.prefill(ids[:, :first], torch.full((2,), first), made.empty_state(2, time))
-    found = [logits]
-    for t in range(first, time):
-        logits, state = made.step(ids[:, t], state)
-        found.append(logits)
-    assert difference(torch.stack(found, 1), made(ids)[:, first - 1 :]) < TOLERANCE
-
-
-@every_kind
-def test_greedy_tokens_are_those_of_full_forwards(kind):
-    """Batched cached decoding of unequal prompts takes 64 tokens, each the likeliest by a full forward before it."""
-    made = tiny(kind)
-    prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 66)]
-    found = greedy(made, prompts, tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=1000)
-    for prompt, new in zip(prompts, found, strict=True):
-        logits = made(torch.tensor([prompt + new[:-1]]))[0, len(prompt) - 1 :]
-        assert new == logits.argmax(-1).tolist()
-        assert len(new) == STEPS
-
-
-@every_kind
-@pytest.mark.parametrize("rows", [[2], [2, 0], [1, 2, 0], [1, 1]])
-def test_selected_rows_go_on_as_before(kind, rows):
-    """Rows selected from a state, in any order or twice, go on as they would have alone."""
-    made, lengths = tiny(kind), [7, 3, 20]
-    ids = random_ids(3, max(lengths))
-    new = random_ids(2, len(rows), seed=1)
-    _, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(3, max(lengths) + 2))
-    state = state.select(torch.tensor(rows))
-    _, state = made.step(new[0], state)
-    found, _ = made.step(new[1], state)
-    for i, row in enumerate(rows):
-        alone = torch.cat([ids[row, : lengths[row]], new[:, i]])
-        expected, _ = read_alone(made, alone)
-        assert difference(found[i], expected[0]) < TOLERANCE
-
-
-@every_kind
 def test_memory_does_not_grow(kind):
     """A state holds as many numbers after 200 tokens as before any, for any capacity: the window's keys and values."""
-    made = tiny(kind)
+    made = tiny("recurrent-gemma", kind)
     state = made.empty_state(2, 8)
     before = [tensor.shape for tensor in tensors_of(state)]
     assert before == [tensor.shape for tensor in tensors_of(made.empty_state(2, 10**9))]
@@ -272,49 +145,8 @@ def test_memory_does_not_grow(kind):
     _, state = made.step(random_ids(2), state)
     assert [tensor.shape for tensor in tensors_of(state)] == before
     for layer in state.layers:
-        if isinstance(layer, AttentionState):
+        if isinstance(layer, GriffinAttentionState):
             assert layer.keys.shape[2] == made.configuration.attention_window_size - 1
-
-
-@every_kind
-def test_every_weight_matters(kind):
-    """A change of any tensor, by a tenth of its scale, moves the logits at all but the first position."""
-    made, ids = tiny_model(CONFIGURATIONS[kind]), random_ids(1, 40)
-    reference = made(ids)
-    for name, parameter in made.named_parameters():
-        kept = parameter.clone()
-        parameter += 0.1 * kept.abs().max() * torch.randn_like(kept)
-        assert difference(made(ids)[:, 1:], reference[:, 1:]) > 10 * TOLERANCE, name
-        parameter.copy_(kept)
-
-
-@every_kind
-def test_gradients_are_finite(kind):
-    """Training's gradient is finite, and reaches every tensor, also where a decay is exactly 1."""
-    made = tiny_model(CONFIGURATIONS[kind]).requires_grad_(True)
-    for name, parameter in made.named_parameters():
-        if name.endswith("recurrent_param"):
-            parameter.data[0] = -200.0
-    made(random_ids(2, 40)).logsumexp(-1).sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
-
-
-@every_kind
-def test_half_precision_stays_close(kind):
-    """In bfloat16 the logits stay within a twentieth of those of the same weights in float32, and keep its dtypes."""
-    half = tiny_model(CONFIGURATIONS[kind]).bfloat16()
-    full = tiny_model(CONFIGURATIONS[kind]).bfloat16().float()
-    ids, lengths = random_ids(2, 70), torch.tensor([70, 20])
-    found, state = half.prefill(ids, lengths, half.empty_state(2, 72))
-    expected, before = full.prefill(ids, lengths, full.empty_state(2, 72))
-    assert found.dtype == torch.float32
-    assert difference(found, expected) < HALF_TOLERANCE
-    assert {tensor.dtype for tensor in tensors_of(state)} == {torch.bfloat16, torch.float32}
-    found, _ = half.step(ids[:, 0], state)
-    expected, _ = full.step(ids[:, 0], before)
-    assert difference(found, expected) < HALF_TOLERANCE
 
 
 # transformers.
@@ -344,7 +176,7 @@ def test_logits_equal_transformers(kind, time):
 @every_kind
 def test_long_logits_equal_transformers_in_double_precision(kind):
     """Over 600 tokens, our float32 is as close to transformers in float64, where its 1 - a * a loses nothing."""
-    made, ids = tiny(kind), random_ids(1, 600, seed=600)
+    made, ids = tiny("recurrent-gemma", kind), random_ids(1, 600, seed=600)
     with torch.inference_mode():
         expected = theirs(made).double()(ids, use_cache=False).logits
     assert difference(made(ids).double(), expected) < TOLERANCE
@@ -353,13 +185,13 @@ def test_long_logits_equal_transformers_in_double_precision(kind):
 @every_kind
 @pytest.mark.parametrize("time", [5, 40])
 def test_greedy_tokens_equal_transformers(kind, time):
-    """The same weights give the same 64 greedy tokens in transformers' own generation."""
-    made, prompt = tiny(kind), random_ids(1, time, seed=time)
+    """The same weights give the same greedy tokens in transformers' own generation."""
+    made, prompt = tiny("recurrent-gemma", kind), random_ids(1, time, seed=time)
     with torch.inference_mode():
         expected = theirs(made).generate(
             prompt, attention_mask=torch.ones_like(prompt), do_sample=False, max_new_tokens=STEPS
         )
-    found = greedy(made, prompt.tolist(), tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=100)
+    found = greedy(made, prompt.tolist(), GreedySettings(STEPS, batch_tokens=100))
     assert found == expected[:, time:].tolist()
 
 
@@ -387,34 +219,25 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A good checkpoint directory."""
-    write_recurrent_gemma(tmp_path / "griffin", tiny("griffin"), torch.float32)
+    write_recurrent_gemma(tmp_path / "griffin", tiny("recurrent-gemma", "griffin"), torch.float32)
     return tmp_path / "griffin"
-
-
-@every_kind
-def test_a_written_model_is_read_back_the_same(tmp_path, kind):
-    """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    is_read_back(tmp_path, tiny(kind), write_recurrent_gemma, load)
-
-
-def test_the_weights_are_cast(written):
-    """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    casts(written, tiny("griffin"), write_recurrent_gemma, load_recurrent_gemma)
 
 
 @every_kind
 def test_transformers_reads_what_is_written(tmp_path, kind):
     """A written directory is loaded by transformers as its own, and gives the same logits."""
-    transformers_reads(tmp_path, tiny(kind), write_recurrent_gemma, "RecurrentGemmaForCausalLM", TOLERANCE)
+    transformers_reads(
+        tmp_path, tiny("recurrent-gemma", kind), write_recurrent_gemma, "RecurrentGemmaForCausalLM", TOLERANCE
+    )
 
 
 @every_kind
 @pytest.mark.parametrize("shard", ["50GB", "20KB"], ids=["one file", "many files"])
 def test_what_transformers_writes_is_read(tmp_path, kind, shard):
     """A directory that transformers saved, in one file or in many, is the same model."""
-    theirs(tiny(kind)).save_pretrained(tmp_path, max_shard_size=shard)
-    assert (tmp_path / INDEX).exists() == (shard == "20KB")
-    assert torch.equal(load(tmp_path)(random_ids(1, 20)), tiny(kind)(random_ids(1, 20)))
+    theirs(tiny("recurrent-gemma", kind)).save_pretrained(tmp_path, max_shard_size=shard)
+    assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "20KB")
+    assert torch.equal(load(tmp_path)(random_ids(1, 20)), tiny("recurrent-gemma", kind)(random_ids(1, 20)))
 
 
 def test_a_published_configuration_is_read():
@@ -471,19 +294,6 @@ def test_what_a_file_leaves_out_is_as_in_transformers():
         assert getattr(read, name) == (tuple(expected) if isinstance(expected, list) else expected), name
 
 
-@pytest.mark.parametrize("repeated", [True, False])
-def test_the_tied_output_layer_may_be_repeated(written, repeated):
-    """A file may repeat the embedding as the output layer; another output layer is refused."""
-    path = written / "model.safetensors"
-    tensors = load_file(path)
-    output = tensors["model.embed_tokens.weight"].clone()
-    save_file({**tensors, "lm_head.weight": output if repeated else output + 1}, path)
-    if repeated:
-        assert torch.equal(load(written)(random_ids(1, 9)), tiny("griffin")(random_ids(1, 9)))
-    else:
-        assert "lm_head.weight differs from model.embed_tokens.weight" in refusal(written)
-
-
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
@@ -523,50 +333,3 @@ def test_other_configurations_are_refused(written, fields, fault):
     assert fault in refusal(written)
     with pytest.raises(ConfigurationError):
         RecurrentGemmaConfiguration.from_json(json.loads((written / "config.json").read_text()))
-
-
-def test_wrong_tensors_are_named(written):
-    """Tensors missing, left over and misshapen are all named in one error."""
-    path = written / "model.safetensors"
-    tensors = load_file(path)
-    tensors["model.layers.9.extra"] = tensors.pop("model.final_norm.weight")
-    tensors["model.embed_tokens.weight"] = torch.zeros(50, 32)
-    save_file(tensors, path)
-    message = refusal(written)
-    assert "missing model.final_norm.weight" in message
-    assert "not part of the model model.layers.9.extra" in message
-    assert "misshapen model.embed_tokens.weight is [50, 32], config.json makes it [53, 32]" in message
-
-
-def test_missing_and_damaged_files_are_named(written):
-    """A directory without weights, with a damaged file or without a configuration is refused."""
-    (written / "model.safetensors").write_bytes(b"damaged")
-    assert "model.safetensors is not a readable safetensors file" in refusal(written)
-    (written / "model.safetensors").unlink()
-    assert "has neither" in refusal(written)
-    (written / "config.json").unlink()
-    assert "has no config.json" in refusal(written)
-
-
-@pytest.mark.parametrize(
-    ("index", "fault"),
-    [
-        ("{", "is not readable as an index"),
-        ("[]", "is not readable as an index"),
-        ('{"weight_map": {"a": 3}}', "has no file 3"),
-        ('{"weight_map": {"a": "model-1.safetensors"}}', "has no file 'model-1.safetensors'"),
-        ('{"weight_map": {"a": "../griffin/config.json"}}', "has no file '../griffin/config.json'"),
-        ('{"weight_map": {"a": "config.json"}}', "has no file 'config.json'"),
-    ],
-)
-def test_bad_indexes_are_refused(written, index, fault):
-    """An index that cannot be read, or names a file that is not there, is refused."""
-    (written / "model.safetensors").unlink()
-    (written / INDEX).write_text(index)
-    assert fault in refusal(written)
-
-
-def test_the_configuration_is_a_value():
-    """A configuration written as JSON and read again is equal."""
-    made = replace(RecurrentGemmaConfiguration.from_json(GRIFFIN), rope_theta=50.0, block_types=("attention",))
-    assert RecurrentGemmaConfiguration.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -26,7 +26,7 @@ from generators.examples import ExampleSource
 from generators.tokenization import FileTokenizer, load_tokenizer
 from models.cards import Card
 from models.checkpoints.errors import CheckpointError
-from models.decoding.greedy import greedy
+from models.decoding.greedy import GreedySettings, greedy
 from models.families.endpoint import requests as server_requests
 from models.families.endpoint.model import Endpoint, EndpointError, PromptTexts, connect
 from models.families.endpoint.server import Server
@@ -104,7 +104,7 @@ def greedy_texts(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: i
 def greedy_ids(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
     """The same as token ids."""
     end = model.tokenizer.end_of_sequence
-    return greedy(model.decoder, prompts, tokens_to_generate=tokens, end_of_sequence=end, batch_tokens=2048)
+    return greedy(model.decoder, prompts, GreedySettings(tokens, end_of_sequence=end, batch_tokens=2048))
 
 
 def cell_prompts(model: LoadedModel) -> list[tuple[int, ...]]:
@@ -270,7 +270,7 @@ def test_token_ids_are_answered_as_by_our_own_decoding(beginning, checkpoints, t
     assert tuple(model.environment[name] for name in known) == (
         f"{scripted.url}/v1", "pocket", "tests", "1.2.3", "ids",
     )  # fmt: skip
-    assert model.decoder.longest == 512
+    assert model.decoder.max_positions == 512
 
 
 @pytest.mark.parametrize(
