@@ -98,6 +98,10 @@ def _none_known(configuration: Configuration) -> None:
     return None
 
 
+def _checkpoint_problem(card: Card) -> str | None:
+    return " must have either path or hub" if (card.path is None) == (card.hub is None) else None
+
+
 def _no_defects(configuration: Configuration) -> tuple[str, ...]:
     return ()
 
@@ -119,6 +123,8 @@ class Family:
         kernels: Those that take the place of its plain paths on CUDA.
         needs_checkpoint: Whether its cards name a checkpoint.
         card_fields: Fields of a card that are for this family alone.
+        card_problem: What is wrong with a card of the family, as the end of a sentence that begins with the card's
+            place in a file; None where nothing is.
         defects: The known defects of other implementations that a model can take on.
         attention: A model's attention, for counts of operations.
         rotary_base: Where `config.json` has the base of a model's rotary embedding: the names of the objects on the
@@ -133,6 +139,7 @@ class Family:
     kernels: tuple[Kernel, ...] = ()
     needs_checkpoint: bool = True
     card_fields: tuple[str, ...] = ()
+    card_problem: Callable[[Card], str | None] = _checkpoint_problem
     defects: Callable[[Configuration], tuple[str, ...]] = _no_defects
     attention: Callable[[Configuration], AttentionLayers] = _no_attention
     rotary_base: Callable[[Configuration], tuple[str, ...] | None] = _none_known

@@ -2,7 +2,7 @@
 
 As in Meta's own code, the two numbers that a position turns together lie side by side, so that they are one
 complex number; published files have them half a head apart. Layers that read the same are one matrix each.
-`llama_checkpoints.py` translates.
+`checkpoint.py` translates.
 Sources: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023), section 2.2;
 Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.4.2.
 """

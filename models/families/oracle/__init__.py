@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from models.families.family import Family, Operations, Surroundings
+
+if TYPE_CHECKING:
+    from models.cards import Card
 
 __all__ = ["FAMILY"]
 
@@ -16,4 +21,9 @@ def _operations() -> Operations:
     return Operations(stand_in=stand_in)
 
 
-FAMILY = Family("oracle", _operations, needs_checkpoint=False, card_fields=("window",))
+def _card_problem(card: Card) -> str | None:
+    has_checkpoint = card.path is not None or card.hub is not None
+    return ": an oracle has no checkpoint, so neither path nor hub" if has_checkpoint else None
+
+
+FAMILY = Family("oracle", _operations, needs_checkpoint=False, card_fields=("window",), card_problem=_card_problem)

@@ -37,7 +37,7 @@ from suites.support.strategies import ByteTokenizer
 from zoo.__main__ import main
 from zoo.cards import ZooError, load_zoo
 
-quick = settings(deadline=None, derandomize=True, max_examples=100)
+quick = settings(max_examples=100)
 POCKET = REPOSITORY / "zoo" / "pocket" / "tokenizer.json"
 MARK = "<|endoftext|>"
 BLANK = "Ġ"
