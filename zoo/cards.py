@@ -13,6 +13,7 @@ from core.cells import Cell
 from core.names import unknown_name
 from generators.tasks.registry import Task, tasks
 from models.cards import Card
+from models.families import families, family_named
 from models.families.endpoint.server import Server
 
 __all__ = ["FOLDER", "LeftOut", "Sweep", "Zoo", "ZooError", "load_zoo"]
@@ -198,17 +199,7 @@ def _card(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task]) 
     _numbers(f"{where}.smallest_length", given.get("smallest_length", {}), known_tasks)
     server = _server(f"{where}.server", given["server"]) if "server" in given else None
     card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate), "server": server}, where)
-    if card.family == "oracle":
-        if card.path is not None or card.hub is not None:
-            raise ZooError(f"{where}: an oracle has no checkpoint, so neither path nor hub")
-    elif card.family == "endpoint":
-        _check_endpoint(card, where)
-    elif (card.path is None) == (card.hub is None):
-        raise ZooError(f"{where} must have either path or hub")
-    elif card.window is not None:
-        raise ZooError(f"{where}: window is for the oracle family only")
-    if card.server is not None and card.family != "endpoint":
-        raise ZooError(f"{where}: server is for the endpoint family only")
+    _check_family(card, where)
     if card.window is not None:
         _whole_number(f"{where}.window", card.window)
     if card.hub is not None and card.revision is None:
@@ -230,16 +221,18 @@ def _server(where: str, given: Any) -> Server:
         raise ZooError(f"{where}.{error}") from None
 
 
-def _check_endpoint(card: Card, where: str) -> None:
-    if card.server is None:
-        raise ZooError(f"{where} lacks the field server, a table with the url and the model's name there")
-    for name in ("path", "hub", "revision", "window"):
-        if getattr(card, name) is not None:
-            raise ZooError(f"{where}: an endpoint has its checkpoint at its server, so no {name}")
-    if card.dtype != "auto" or card.emulate:
-        raise ZooError(f"{where}: an endpoint computes as its server does, so neither dtype nor emulate")
-    if card.server.adds_beginning and card.beginning_of_sequence is None:
-        raise ZooError(f"{where} lacks beginning_of_sequence, the token that its server adds (adds_beginning)")
+def _check_family(card: Card, where: str) -> None:
+    """Refuses a card whose family does not exist, or that has too little or too much for it."""
+    try:
+        family = family_named(card.family)
+    except ValueError as error:
+        raise ZooError(f"{where}: {error}") from None
+    if (problem := family.card_problem(card)) is not None:
+        raise ZooError(f"{where}{problem}")
+    for other in families().values():
+        for name in other.card_fields:
+            if other is not family and getattr(card, name) is not None:
+                raise ZooError(f"{where}: {name} is for the {other.name} family only")
 
 
 def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:

@@ -160,6 +160,7 @@ def served(checkpoints) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "beginning", "adds"),
     [("plain", None, False), ("plain", MARK, False), ("marking", MARK, True)],
@@ -189,6 +190,7 @@ def test_real_answers_end_at_the_budget_and_before(checkpoints):
     assert 3 < lengths.count(TOKENS) < len(lengths) - 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "server", "more", "said"),
     [
@@ -206,6 +208,7 @@ def test_a_real_server_that_is_not_as_the_card_says_is_refused(name, server, mor
         loaded(file)
 
 
+@pytest.mark.slow
 def test_a_served_model_is_checked(served, tmp_path, capsys):
     """`python -m zoo check` says where a model is served and how it goes on."""
     file = own_zoo(tmp_path, url=served, model="pocket/plain", more=f'end_of_sequence = "{MARK}"')
