@@ -124,7 +124,7 @@ def test_a_sound_file_is_read(tmp_path):
     ("old", "new", "said"),
     [
         # Unknown names, and the nearest that exist.
-        ("samples = 40", "sample = 40", ["the zoo", "unknown field sample ", "did you mean samples?"]),
+        ("samples = 40", "sample = 40", ["unknown field sample ", "did you mean samples?"]),
         ("dtype =", "dtyp =", ["models.m2a", "unknown field dtyp ", "did you mean dtype?"]),
         ("depths =", "depth =", ["sweeps.niah_position", "unknown field depth ", "did you mean depths?"]),
         ('"essay-word-uuid"', '"essay-word-uid"', ["sweeps.niah_position", "task", "did you mean essay-word-uuid?"]),
