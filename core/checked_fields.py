@@ -88,7 +88,7 @@ def checked_record(
     whole = {**given, **filled}
     try:
         # As JSON: of Python's own values, strictness takes neither a list for a tuple nor a table for a record.
-        return _adapter(cls).validate_json(json.dumps(whole))
+        return _adapter(cls).validate_json(json.dumps(whole))  # type: ignore[arg-type]
     except RecursionError:
         raise FieldError(f"{table or 'the file'} is nested too deeply") from None
     except TypeError:
@@ -114,7 +114,7 @@ def dotted(table: str, path: _Path) -> str:
 
 
 @cache
-def _adapter(cls: type[Record]) -> TypeAdapter[Record]:
+def _adapter(cls: Any) -> TypeAdapter[Any]:
     return TypeAdapter(cls)
 
 
@@ -150,14 +150,13 @@ def _sentence(cls: Any, given: Mapping[str, Any], table: str, error: ErrorDetail
     if kind == "value_error":
         return f"{name} {error['ctx']['error']}"
     about = _about(described)
-    valid = re.findall(r"'([^']*)'", error["ctx"]["expected"]) if kind == "literal_error" else []
-    if valid and path != list(error["loc"]):
-        return f"{dotted(table, path[:-1])}: {unknown_name('field', dotted('', path[-1:]), valid)}"
-    found = _part(given, path)
-    if valid:
+    found = _part(given, path) if path == list(error["loc"]) else path[-1]
+    if kind == "literal_error":
+        valid = re.findall(r"'([^']*)'", error["ctx"]["expected"])
         near = nearest_name(found, valid) if isinstance(found, str) else None
         hint = f" (did you mean {near}?)" if near else ""
-        return f"{name} must be one of {', '.join(valid)}, not {shown(found)}{hint}"
+        choice = f"one of {', '.join(valid)}" if len(valid) > 1 else valid[0]
+        return f"{name} must be {choice}, not {shown(found)}{hint}"
     right = about.description if about and about.description else _RIGHT.get(kind)
     if right is None:
         right = error["msg"].removeprefix("Input should be ")

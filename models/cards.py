@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
-
-from pydantic import ConfigDict
+from typing import Literal
 
 from core.checked_fields import STRICT, Count, Different, Flag, Text
 from models.families.endpoint.server import Server
@@ -40,7 +38,7 @@ class Card:
             than those of the zoo's other models.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__ = STRICT
 
     name: Text
     family: Text

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 
 from core.cells import Cell
 from core.checked_fields import STRICT, Count, Different, FieldError, checked_record, dotted
@@ -35,7 +35,7 @@ class ZooError(ValueError):
 class Sweep:
     """The tasks, lengths and depths of one suite."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__ = STRICT
 
     tasks: Different[str]
     lengths: Different[Count]
@@ -147,7 +147,7 @@ class Zoo:
 class _ZooFile:
     """A zoo's file; the attributes are those of `Zoo`, and tables of models and tasks as they stand there."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__ = STRICT
 
     samples: Count
     models: Annotated[Mapping[str, Mapping[str, Any]], Field(min_length=1, description="a table of models")]

@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
 from core.checked_fields import STRICT, FieldError, Flag, checked_record, dotted
@@ -21,6 +21,7 @@ __all__ = ["DEFAULT", "ThresholdError", "ThresholdTable", "Thresholds", "load_th
 
 DEFAULT = Path(__file__).parents[1] / "thresholds.toml"
 
+_DTYPES = ("float32", "float16", "bfloat16")
 _OF_THE_NIGHT = ("pooled_error_rate", "pooled_correction", "warning_error_rate", "warning_fails")
 _OF_THE_RUN: Mapping[str, Any] = {"comparisons": 1, "samples": None}
 
@@ -35,6 +36,12 @@ def _growing(counts: tuple[int, ...]) -> tuple[int, ...]:
     if counts != tuple(sorted(set(counts))):
         raise PydanticCustomError("order", "must grow")
     return counts
+
+
+def _dtype(name: str) -> str:
+    if name not in _DTYPES:
+        raise ValueError(f"is for nothing that models compute in; there are {', '.join(_DTYPES)}")
+    return name
 
 
 class ThresholdError(ValueError):
@@ -65,7 +72,7 @@ class Thresholds:
         warning_fails: Whether a night fails where expected answers became less likely.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__ = STRICT
 
     error_rate: ErrorRate = 0.05
     comparisons: int = 1
@@ -84,7 +91,7 @@ class Thresholds:
     pooled_smallest_effect: Percentage = 0.5
     warning_error_rate: ErrorRate = 0.01
     warning_smallest_effect: Percentage = 0.02
-    warning_smallest_scatter: Mapping[Literal["float32", "float16", "bfloat16"], Nats] = field(default_factory=dict)
+    warning_smallest_scatter: Mapping[Annotated[str, AfterValidator(_dtype)], Nats] = field(default_factory=dict)
     warning_fails: Flag = False
 
     @property
@@ -153,7 +160,9 @@ def load_thresholds(path: Path, models: Collection[str], tasks: Collection[str])
     """
     try:
         given = read_toml(path)
-        tables = {kind: _changes(kind, given.pop(kind, {}), known) for kind, known in (("models", models), ("tasks", tasks))}
+        tables = {
+            kind: _changes(kind, given.pop(kind, {}), known) for kind, known in (("models", models), ("tasks", tasks))
+        }
         usual = {} if path == DEFAULT else read_toml(DEFAULT)
         common = checked_record(Thresholds, {**usual, **given}, **_OF_THE_RUN)
         table = ThresholdTable(common, tables["models"], tables["tasks"])

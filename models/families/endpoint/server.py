@@ -7,10 +7,10 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Any, ClassVar, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from core.checked_fields import STRICT, Count, Flag
 from core.display import shown
@@ -76,7 +76,7 @@ class Server:
             checkpoint's generation settings would change greedy decoding.
     """
 
-    __pydantic_config__: ClassVar[ConfigDict] = STRICT
+    __pydantic_config__ = STRICT
 
     url: Annotated[str, Field(description="an address like http://host:8000/v1"), AfterValidator(_address)]
     model: Annotated[str, Field(min_length=1, description="the name that the server gives the model")]

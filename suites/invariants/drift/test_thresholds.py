@@ -66,7 +66,10 @@ def test_models_and_tasks_have_thresholds_of_their_own(tmp_path):
         ("gates = [0.1]", "gates must have one number for each of the 3 stages but the last, not [0.1]"),
         ("[models.m2a]\nstages = [9]", "models.m2a: gates must have one number for each of the 1 stages but the last"),
         ('pooled_correction = "bonferroni"', "pooled_correction must be one of bh, by, not 'bonferroni'"),
-        ("warning_smallest_scatter = { int8 = 1 }", "warning_smallest_scatter: unknown field int8; there are float32, float16, bfloat16"),
+        (
+            "warning_smallest_scatter = { int8 = 1 }",
+            "warning_smallest_scatter.int8 is for nothing that models compute in; there are float32, ",
+        ),
         ("warning_smallest_scatter = { float32 = 0 }", "warning_smallest_scatter.float32 must be a number above 0"),
         ("eror_rate = 0.1", "unknown field eror_rate (did you mean error_rate?)"),
         ("comparisons = 3", "unknown field comparisons"),

@@ -30,7 +30,7 @@ from zoo.cards import load_zoo
 from zoo.training.families import new_model, publish, trained_families
 from zoo.training.mixed_texts import MixedTexts
 from zoo.training.needle_texts import NeedleTexts
-from zoo.training.recipes import Stage, load_recipe, recipe_names
+from zoo.training.recipes import CurriculumStage, load_recipe, recipe_names
 from zoo.training.task_texts import TaskTexts, TrainingCorpora
 from zoo.training.texts import TrainingText, ends
 from zoo.training.tokenizer import SPECIAL_TOKENS, make_tokenizer
@@ -44,7 +44,7 @@ every_model = pytest.mark.parametrize("name", ZOO.models)
 
 
 def _trainer(folder, steps: int) -> Trainer:
-    recipe = dataclasses.replace(RECIPE, stages=(Stage(128, steps),), tokens_per_step=1024)
+    recipe = dataclasses.replace(RECIPE, stages=(CurriculumStage(128, steps),), tokens_per_step=1024)
     return Trainer(recipe, ZOO, "m2a", folder)
 
 
@@ -178,9 +178,11 @@ def test_every_task_is_in_the_mixture():
 
 def test_a_stage_with_a_rate_begins_the_schedule_anew():
     """Each course warms up to its peak and falls to a tenth of it; what follows a restart changes nothing before it."""
-    stages = (Stage(128, 30), Stage(256, 70))
+    stages = (CurriculumStage(128, 30), CurriculumStage(256, 70))
     plain = dataclasses.replace(RECIPE, stages=stages, warmup=10, learning_rate=1.0)
-    restarted = dataclasses.replace(plain, stages=(*stages, Stage(512, 50, learning_rate=0.5), Stage(512, 50)))
+    restarted = dataclasses.replace(
+        plain, stages=(*stages, CurriculumStage(512, 50, learning_rate=0.5), CurriculumStage(512, 50))
+    )
     rates = [restarted.rate(step) for step in range(200)]
     assert rates[:100] == [plain.rate(step) for step in range(100)]
     assert rates[9] == max(rates) == 1.0
@@ -194,7 +196,11 @@ def test_a_stage_with_a_rate_begins_the_schedule_anew():
 
 def test_a_stage_can_draw_other_texts(tmp_path):
     """A stage that changes the mixture draws by its own, and no other stage does."""
-    stages = (Stage(256, 1), Stage(256, 1, mixture={"texts": {"fwe": 1.0}}), Stage(256, 1))
+    stages = (
+        CurriculumStage(256, 1),
+        CurriculumStage(256, 1, mixture={"texts": {"fwe": 1.0}}),
+        CurriculumStage(256, 1),
+    )
     recipe = dataclasses.replace(RECIPE, stages=stages, tokens_per_step=2048)
     recipe = dataclasses.replace(recipe, mixture=dataclasses.replace(recipe.mixture, texts={"needles": 1.0}))
     trainer = Trainer(recipe, ZOO, "m2a", tmp_path)
@@ -254,7 +260,7 @@ def test_a_trained_model_is_published_as_its_kind(family, tmp_path):
     end = None if family == "rwkv6" else "</s>"
     card = Card(name, family, vocabulary, path="none", end_of_sequence=end)
     zoo = dataclasses.replace(ZOO, models={name: card})
-    recipe = dataclasses.replace(load_recipe(name), stages=(Stage(256, 12),), tokens_per_step=1024)
+    recipe = dataclasses.replace(load_recipe(name), stages=(CurriculumStage(256, 12),), tokens_per_step=1024)
     recipe = dataclasses.replace(recipe, warmup=2)
     trainer = Trainer(recipe, zoo, name, tmp_path / "run")
     progress = list(trainer.run())

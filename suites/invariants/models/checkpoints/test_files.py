@@ -90,9 +90,9 @@ def test_safetensors_is_preferred(written):
         ('{\n"d_model": 32,\n', "not readable as JSON"),
         ("[1, 2]", "must hold a JSON object, not list"),
         ("3", "must hold a JSON object, not int"),
-        (json.dumps({**M2A, "n_layers": 2}), "unknown field 'n_layers' in config.json"),
-        (json.dumps(changed(M2A, ssm_cfg={"state": 2})), "unknown field 'state' in ssm_cfg of config.json"),
-        (json.dumps(changed(M2A, attn_cfg={"heads": 2})), "unknown field 'heads' in attn_cfg of config.json"),
+        (json.dumps({**M2A, "n_layers": 2}), "config.json: unknown field n_layers"),
+        (json.dumps(changed(M2A, ssm_cfg={"state": 2})), "config.json: ssm_cfg: unknown field state"),
+        (json.dumps(changed(M2A, attn_cfg={"heads": 2})), "config.json: attn_cfg: unknown field heads"),
         (json.dumps({**M2A, "ssm_cfg": {}}), "only 'Mamba2' is supported"),
     ],
 )

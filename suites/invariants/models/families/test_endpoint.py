@@ -614,7 +614,7 @@ GOOD = 'url = "http://h:1", model = "m"'
         (f'{GOOD}, api_key_variable = "sk-0"', "", "models.served.server.api_key_variable must be the name of an"),
         (f'{GOOD}, api_key = "sk-0"', "", "models.served.server: unknown field api_key (did you mean api_key_"),
         (f"{GOOD}, request = {{ temperature = 1.0 }}", "", "models.served.server.request.temperature cannot be set"),
-        (f"{GOOD}, request = {{ at = 2000-01-01 }}", "", "models.served.server.request.at cannot be 2000-01-01, a date"),
+        (f"{GOOD}, request = {{ at = 2000-01-01 }}", "", "models.served.server.request.at cannot be 2000-01-01"),
         (f"{GOOD}, request = {{ seed = inf }}", "", "models.served.server.request cannot be sent as JSON"),
         (f"{GOOD}, adds_beginning = 1", "", "models.served.server.adds_beginning must be true or false, not 1"),
         (f"{GOOD}, adds_beginning = true", "", "models.served lacks beginning_of_sequence"),
