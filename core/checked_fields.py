@@ -62,7 +62,8 @@ _RIGHT: Final[Mapping[str, str]] = {
     "string_type": "a text",
     "tuple_type": "a list",
 }
-_UNKNOWN: Final = "unexpected_keyword_argument"
+_UNKNOWN: Final = "unexpected_keyword_argument"  # of a dataclass
+_QUOTED = re.compile(r"'([^']*)'")
 _BARE = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _UNIONS: Final = (Union, UnionType)
 
@@ -137,32 +138,34 @@ def _not_json(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[_Pat
 
 def _sentence(cls: Any, given: Mapping[str, Any], table: str, error: ErrorDetails) -> str:
     """What pydantic found: the field, what it must be, and what it is."""
-    path = [part for part in error["loc"] if part != "[key]"]
-    name, kind = dotted(table, path), error["type"]
-    *hints, described = _hints(cls, path)
-    if kind == _UNKNOWN:
-        _refuse_unknown(_record(hints[-1]), {str(path[-1]): None}, dotted(table, path[:-1]))
-    if kind in ("missing", "missing_argument"):
+    path, kind = list(error["loc"]), error["type"]
+    of_key = path[-1:] == ["[key]"]
+    # A list that is too short lacks its next number; what is wrong with a key is told by the key.
+    if of_key or (kind == "missing" and isinstance(path[-1], int)):
+        path.pop()
+    elif kind == "missing":
         owner = dotted(table, path[:-1])
         return f"{owner} lacks the field {path[-1]}" if owner else f"the field {path[-1]} is missing"
     if kind == "json_invalid":
         return f"{table or 'the file'} is nested too deeply"
+    name = dotted(table, path)
     if kind == "value_error":
         return f"{name} {error['ctx']['error']}"
-    about = _about(described)
-    found = _part(given, path) if path == list(error["loc"]) else path[-1]
+    *around, hint = _hints(cls, path)
+    if kind == _UNKNOWN:
+        _refuse_unknown(_record(around[-1]), {str(path[-1]): None}, dotted(table, path[:-1]))
+    found = path[-1] if of_key else _part(given, path)
+    about = _about(hint)
     if kind == "literal_error":
-        valid = re.findall(r"'([^']*)'", error["ctx"]["expected"])
-        near = nearest_name(found, valid) if isinstance(found, str) else None
-        hint = f" (did you mean {near}?)" if near else ""
-        choice = f"one of {', '.join(valid)}" if len(valid) > 1 else valid[0]
-        return f"{name} must be {choice}, not {shown(found)}{hint}"
-    right = about.description if about and about.description else _RIGHT.get(kind)
-    if right is None:
-        right = error["msg"].removeprefix("Input should be ")
-    if about and not about.repr:
-        return f"{name} must be {right}"
-    return f"{name} must be {right}, not {shown(found)}"
+        return f"{name} must be {_choice(found, _QUOTED.findall(error['ctx']['expected']))}"
+    right = (about and about.description) or _RIGHT.get(kind) or error["msg"].removeprefix("Input should be ")
+    return f"{name} must be {right}" + ("" if about and not about.repr else f", not {shown(found)}")
+
+
+def _choice(found: object, valid: Sequence[str]) -> str:
+    near = nearest_name(found, valid) if isinstance(found, str) else None
+    hint = f" (did you mean {near}?)" if near else ""
+    return f"{'one of ' if len(valid) > 1 else ''}{', '.join(valid)}, not {shown(found)}{hint}"
 
 
 def _part(given: Any, path: _Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from generators.corpora.sets import EmbeddedCorpora
@@ -26,7 +27,8 @@ def listed(zoo: Zoo) -> Table:
     for card in zoo.models.values():
         source = card.hub or card.path or (card.server.url if card.server else "-")
         trained = "-" if card.trained_length is None else str(card.trained_length)
-        table.add_row(card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
+        cells = (card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
+        table.add_row(*map(escape, cells))
     return table
 
 

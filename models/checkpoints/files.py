@@ -46,7 +46,7 @@ def read_configuration(directory: Path) -> dict[str, Any]:
         given = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise CheckpointError(f"checkpoint {directory} has no {CONFIGURATION_FILE}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(given, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(given).__name__}")
