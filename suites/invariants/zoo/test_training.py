@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from functools import cache
 from itertools import pairwise
 from statistics import fmean
 
@@ -77,7 +78,16 @@ def _small(name: str, *stages: CurriculumStage, tokens: int = 512) -> Recipe:
     """The recipe of a model, of a smaller one and of fewer tokens."""
     recipe = load_recipe(name)
     small = {**(recipe.architecture or {}), **SMALL[name]}
-    return dataclasses.replace(recipe, architecture=small, stages=stages, tokens_per_step=tokens, warmup=2)
+    mixture = dataclasses.replace(recipe.mixture, texts={"needles": 0.8, "vt": 0.2})
+    return dataclasses.replace(
+        recipe,
+        architecture=small,
+        stages=stages,
+        tokens_per_step=tokens,
+        learning_rate=0.01,
+        warmup=2,
+        mixture=mixture,
+    )
 
 
 every_model = pytest.mark.parametrize("name", ZOO.models)
@@ -87,6 +97,7 @@ def _trainer(folder, steps: int) -> Trainer:
     return Trainer(_small("m2a", CurriculumStage(128, steps)), ZOO, "m2a", folder)
 
 
+@cache
 def _texts(kind, name: str):
     card = ZOO.models[name]
     tokenizer, frame = prompting(card, ZOO.folder)
@@ -140,7 +151,7 @@ def _special_ids(tokenizer, frame: Frame) -> set[int]:
 
 
 @pytest.mark.parametrize("task", ["vt", "fwe", "cwe", "qa_1", "qa_2"])
-@settings(max_examples=15)
+@settings(max_examples=10)
 @given(st.integers(0, 10**6), st.integers(0, 5))
 def test_task_texts_end_in_the_right_answer(task, index, round_number):
     """What a text trains for is what the oracle reads from its prompt, and scores full marks."""
@@ -253,7 +264,7 @@ def test_a_stage_can_draw_other_texts(tmp_path):
 def test_a_text_depends_on_its_draw_alone():
     """Texts are the same in any order and from any maker."""
     *_, first = _texts(MixedTexts, "m2a")
-    *_, second = _texts(MixedTexts, "m2a")
+    *_, second = _texts.__wrapped__(MixedTexts, "m2a")
     draws = [(Draw, i) for i in range(24)]
     forward = [first.text(draw(TRAINING, "test", i), 3, 513) for draw, i in draws]
     backward = [second.text(draw(TRAINING, "test", i), 3, 513) for draw, i in reversed(draws)]
