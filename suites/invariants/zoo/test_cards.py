@@ -131,6 +131,7 @@ def test_a_sound_file_is_read(tmp_path):
         ("niah_multikey_3 = 512", "niah_multikey3 = 512", ["smallest_length", "task", "did you mean niah_multikey_3?"]),
         ("niah_single_1 = 48", "nia_single_1 = 48", ["tokens_to_generate", "task", "did you mean niah_single_1?"]),
         ('"float32"', '"float23"', ["models.m2a", "dtype", "did you mean float32?"]),
+        ('"state-spaces"', '"state-space"', ["models.m2a: unknown family", "did you mean state-spaces?"]),
         # Missing fields.
         ("samples = 40", "", ["samples is missing"]),
         (SOUND[SOUND.index("[models") :], "", ["models is missing"]),
