@@ -18,6 +18,7 @@ from generators.examples import ExampleSource
 from generators.tasks.registry import tasks
 from models.cards import Card
 from suites.support.odd_names import ODD_NAMES
+from suites.support.runs import run
 from suites.support.strategies import ByteTokenizer
 from zoo.cards import LeftOut, Sweep, Zoo, ZooError, load_zoo
 
@@ -221,6 +222,18 @@ def test_an_odd_name_is_refused(tmp_path, table, name):
     refusal = _refusal(path)
     assert f"the name of a {table.removesuffix('s')} " in refusal
     assert len(refusal.splitlines()) == 1
+
+
+def test_a_run_of_an_odd_name_writes_nothing(tmp_path):
+    """A run of a zoo whose model's name leads out of a folder ends before it writes any file."""
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    path = _written(folder, SOUND.replace("[models.m2a]", '[models."../../../x"]'))
+    done = run("suites/evaluation", f"--zoo={path}", f"--results={folder / 'results'}")
+    assert done.returncode == 4
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert line.startswith(f"ERROR: --zoo: {path}: the name of a model must be ")
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
 
 
 @pytest.mark.parametrize("name", ["a b", "-x", "con", "é", "x[0]", "a" * 65])
