@@ -32,13 +32,15 @@ from benchmarks.decoding_sides import (  # noqa: E402
     OURS,
     THEIRS,
     Answered,
-    Reading,
+    ReadingCost,
     Request,
     Workload,
     measured_answers,
     measured_reading,
 )
 from core.names import unknown_name  # noqa: E402
+from models.families import family_named  # noqa: E402
+from models.layers.kernels import CHUNK_SCAN  # noqa: E402
 from zoo.cards import Zoo, ZooError, load_zoo  # noqa: E402
 
 SWEEP = "essay-word-number"
@@ -111,7 +113,7 @@ def main() -> None:
     print("\n\n".join(tables))
 
 
-def _told(reading: Reading, model: str) -> Reading:
+def _told(reading: ReadingCost, model: str) -> ReadingCost:
     print(f"{time.strftime('%H:%M:%S')} {model} {reading}", file=sys.stderr)
     return reading
 
@@ -120,7 +122,8 @@ def _compared(given: argparse.Namespace, zoo: Zoo, model: str, samples: int, bat
     """Ours and every setting of transformers on each workload."""
     depths = zoo.sweeps["niah_position"].depths
     workloads = [*(Workload(SWEEP, length, depths) for length in SWEEP_LENGTHS), SINGLE]
-    chunk = _best_chunk(given, model, samples) if zoo.models[model].family == "state-spaces" else CHUNKS[0]
+    in_chunks = CHUNK_SCAN in family_named(zoo.models[model].family).kernels
+    chunk = _best_chunk(given, model, samples) if in_chunks else CHUNKS[0]
     lines: list[Line] = []
     for workload in workloads:
         ours = Request(given.zoo, model, OURS, workload, samples)
@@ -220,7 +223,7 @@ def _examples(found: Sequence[int]) -> str:
     return f"{len(found)}: {shown}" if found else "0"
 
 
-def _reading_tables(readings: Mapping[str, Sequence[Reading]], plot: str) -> str:
+def _reading_tables(readings: Mapping[str, Sequence[ReadingCost]], plot: str) -> str:
     lengths = [reading.length for reading in next(iter(readings.values()))]
     rows = [
         "## Cost of a token by length",
@@ -240,7 +243,7 @@ def _reading_tables(readings: Mapping[str, Sequence[Reading]], plot: str) -> str
     return "\n".join(rows)
 
 
-def _plotted(readings: Mapping[str, Sequence[Reading]], path: Path) -> None:
+def _plotted(readings: Mapping[str, Sequence[ReadingCost]], path: Path) -> None:
     import matplotlib
 
     matplotlib.use("agg")
@@ -261,7 +264,7 @@ def _plotted(readings: Mapping[str, Sequence[Reading]], path: Path) -> None:
 
 
 def _written(
-    stem: Path, tables: Sequence[str], lines: Sequence[Line], readings: Mapping[str, Sequence[Reading]]
+    stem: Path, tables: Sequence[str], lines: Sequence[Line], readings: Mapping[str, Sequence[ReadingCost]]
 ) -> None:
     """What is known so far, so that a run that ends early has lost nothing."""
     stem.with_suffix(".md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")

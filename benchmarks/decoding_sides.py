@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.loading import LoadedModel
     from zoo.cards import Zoo
 
-__all__ = ["OURS", "THEIRS", "Answered", "Reading", "Request", "Workload", "measured_answers", "measured_reading"]
+__all__ = ["OURS", "THEIRS", "Answered", "ReadingCost", "Request", "Workload", "measured_answers", "measured_reading"]
 
 OURS: Final = "longwatch"
 THEIRS: Final = "transformers"
@@ -93,7 +93,7 @@ class Answered:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ReadingCost:
     """What one prompt of some length costs a model of ours.
 
     Attributes:
@@ -119,9 +119,9 @@ def measured_answers(request: Request) -> Answered:
     return Answered(**{**found, "scores": tuple(found["scores"]), "predictions": tuple(found["predictions"])})
 
 
-def measured_reading(zoo: str, model: str, length: int) -> Reading:
+def measured_reading(zoo: str, model: str, length: int) -> ReadingCost:
     """Lets a fresh process read one random prompt with a model of a zoo."""
-    return Reading(**_in_a_process("reading", {"zoo": zoo, "model": model, "length": length}))
+    return ReadingCost(**_in_a_process("reading", {"zoo": zoo, "model": model, "length": length}))
 
 
 def _in_a_process(kind: str, given: dict[str, Any]) -> dict[str, Any]:
@@ -282,7 +282,7 @@ def _library_model(model: LoadedModel, chunk: int) -> Any:
     return library.eval().requires_grad_(False)
 
 
-def _reading(zoo: str, model: str, length: int) -> Reading:
+def _reading(zoo: str, model: str, length: int) -> ReadingCost:
     import torch
 
     from models.decoding.decoder import read_in_pieces
@@ -307,7 +307,7 @@ def _reading(zoo: str, model: str, length: int) -> Reading:
         for token in ids[0, :_STEPS]:
             _, state = decoder.step(token[None], state)
         written = time.process_time()
-    return Reading(length, read - began, (written - read) / _STEPS, state.bytes / 2**20, _peak(), loaded)
+    return ReadingCost(length, read - began, (written - read) / _STEPS, state.bytes / 2**20, _peak(), loaded)
 
 
 def main() -> None:

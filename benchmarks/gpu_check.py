@@ -35,6 +35,7 @@ import torch
 
 from benchmarks.kernel_parity import MODELS, Parity, UnusedKernel, model_parities, operator_parities, upstream_parities
 from benchmarks.throughput import PEERS, Measured, measured
+from core.libraries import all_libraries
 from models.layers import kernels
 from zoo.cards import load_zoo
 
@@ -46,16 +47,8 @@ LENGTHS: Final = (1024, 4096, 16384)
 MINUTES: Final = 9.5
 # The verdicts of the pocket zoo come before the measurements, which take what time is left.
 _POCKET_SECONDS: Final = 180
-_PACKAGES: Final = (
-    "torch",
-    "triton",
-    "transformers",
-    "mamba-ssm",
-    "causal-conv1d",
-    "flash-linear-attention",
-    "fla-core",
-    "flash-attn",
-)
+# What the families run on, and what mamba-ssm's own attention needs.
+_PACKAGES: Final = (*all_libraries(), "flash-attn")
 
 
 @dataclass(frozen=True)

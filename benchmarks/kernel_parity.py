@@ -21,7 +21,8 @@ from models.families.state_spaces.model import StateSpacesModel
 from models.layers import kernels
 from models.layers.convolution import causal_convolution
 from models.layers.kernels import CHUNK_SCAN, CONVOLUTION, STATE_UPDATE, WKV, Kernel
-from suites.support.tiny_models import HYBRID, MAMBA2, TRANSFORMER, changed, random_ids, tiny_model
+from suites.support.families.state_spaces import HYBRID, MAMBA2, TRANSFORMER, changed, tiny_model
+from suites.support.tiny_models import random_ids
 
 __all__ = ["Parity", "UnusedKernel", "model_parities", "operator_parities", "upstream_parities"]
 

@@ -47,7 +47,7 @@ from drift.changes import changes
 from drift.records.results import CellResult
 from generators.frames import FrameError
 from generators.tokenization import TokenizerError
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError
 from zoo.cards import Zoo
 
 

@@ -19,7 +19,8 @@ from benchmarks.copied_zoos import PlantError, ZooCopy
 from generators.frames import chat_frame, read_chat_template
 from generators.tokenization import load_tokenizer
 from models.checkpoints.files import read_configuration, weights_files
-from models.families.state_spaces.model import CONVOLVED_HISTORY
+from models.families import family_named
+from models.families.state_spaces.defects import CONVOLVED_HISTORY
 
 __all__ = ["PLANTS", "Plant", "rounded"]
 
@@ -84,7 +85,7 @@ def _scale_norm(copy: ZooCopy, model: str) -> None:
         raise PlantError("its layers have no norm by a known name")
     chosen = by_layer[sorted(by_layer)[len(by_layer) // 2]]
     # This family keeps how far its norms are from one.
-    offset = 1.0 if copy.card(model)["family"] == "recurrent-gemma" else 0.0
+    offset = family_named(copy.card(model)["family"]).norm_offset
 
     def changed(name: str, tensor: Tensor) -> Tensor:
         return (_NORM_FACTOR * (tensor.float() + offset) - offset).to(tensor.dtype) if name == chosen else tensor
@@ -111,26 +112,21 @@ def _change_tensors(directory: Path, changed: Callable[[str, Tensor], Tensor]) -
 def _double_rotary_base(copy: ZooCopy, model: str) -> None:
     directory = copy.checkpoint(model)
     given = read_configuration(directory)
-    place, field = _rotary_base(copy.card(model)["family"], given)
-    place[field] = 2 * place.get(field, _ROTARY_BASE)
+    path = family_named(copy.card(model)["family"]).rotary_base(given)
+    if path is None:
+        raise PlantError("it has no rotary embedding")
+    place: Any = given
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = 2 * place.get(path[-1], _ROTARY_BASE)
     (directory / "config.json").write_text(json.dumps(given, indent=2) + "\n", encoding="utf-8")
-
-
-def _rotary_base(family: str, given: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """Where a family's `config.json` has the base of its rotary embedding: an object, and its field there."""
-    if family == "state-spaces" and given.get("attn_layer_idx") and given["attn_cfg"].get("rotary_emb_dim"):
-        return given["attn_cfg"], "rotary_emb_base"
-    if "rope_parameters" in given:
-        return given["rope_parameters"], "rope_theta"
-    if "rope_theta" in given or family in ("llama", "recurrent-gemma"):
-        return given, "rope_theta"
-    raise PlantError("it has no rotary embedding")
 
 
 def _take_on_defect(copy: ZooCopy, model: str) -> None:
     card = copy.card(model)
-    given = read_configuration(copy.checkpoint(model)) if card["family"] == "state-spaces" else {}
-    if not given.get("attn_layer_idx") or not given["attn_cfg"].get("d_conv"):
+    family = family_named(card["family"])
+    defects = family.defects(read_configuration(copy.checkpoint(model))) if family.needs_checkpoint else ()
+    if CONVOLVED_HISTORY not in defects:
         raise PlantError("it has no attention with a convolution")
     card["emulate"] = [*card.get("emulate", []), CONVOLVED_HISTORY]
 

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from models.cards import Card
+from models.families import family_named
 from zoo.shapes import configuration_of, made
 
 __all__ = ["PEERS", "Measured", "cut", "measured"]
@@ -246,18 +247,7 @@ def _operations(model: nn.Module, family: str, configuration: Mapping[str, Any],
     apart = [*embeddings, *(module for module in outputs if module.out_features in vocabularies)]
     left_out = {id(module.weight) for module in apart}
     weights = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in left_out)
-    layers, channels, window = _attention(family, configuration)
+    attention = family_named(family).attention(configuration)
+    window = length if attention.window is None else attention.window
     pairs = sum(min(i, window) for i in range(1, length + 1))
-    return 2.0 * weights * length + 4.0 * layers * channels * pairs
-
-
-def _attention(family: str, c: Mapping[str, Any]) -> tuple[int, int, int]:
-    """How many layers of attention there are, with how many channels, looking back how far."""
-    whole = 2**62
-    if family == "state-spaces":
-        attention = c["attn_cfg"]
-        return len(c["attn_layer_idx"]), attention.get("num_heads", 0) * attention.get("head_dim", 0), whole
-    if family == "recurrent-gemma":
-        kinds = [c["_block_types"][i % len(c["_block_types"])] for i in range(c["num_hidden_layers"])]
-        return kinds.count("attention"), c["num_attention_heads"] * c["head_dim"], c["attention_window_size"]
-    return (c["num_hidden_layers"], c["hidden_size"], whole) if family == "llama" else (0, 0, whole)
+    return 2.0 * weights * length + 4.0 * attention.layers * attention.channels * pairs

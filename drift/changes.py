@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, Final
 
+from core.libraries import all_libraries, libraries_by_family
+
 __all__ = ["Change", "Suspicion", "change_fields", "changes"]
 
 
@@ -58,18 +60,6 @@ _KINDS: Final[Mapping[Suspicion, tuple[str, ...]]] = {
     ),
     Suspicion.BATCHING: ("batch_tokens", "threads"),
 }
-
-_TRITON: Final = ("triton", "einops")
-_LIBRARIES: Final[Mapping[str, tuple[str, ...]]] = {
-    "state-spaces": ("mamba-ssm", "causal-conv1d", *_TRITON, "torch"),
-    "rwkv6": ("flash-linear-attention", "fla-core", *_TRITON, "torch"),
-    "recurrent-gemma": ("causal-conv1d", *_TRITON, "torch"),
-    "llama": ("transformers", "torch"),
-    "transformers": ("transformers", "torch"),
-    "oracle": (),
-    "endpoint": (),
-}
-_ALL_LIBRARIES: Final = tuple(dict.fromkeys(name for names in _LIBRARIES.values() for name in names))
 
 _WORDS: Final[Mapping[str, str]] = {
     "weights": "the checkpoint's weights",
@@ -155,14 +145,14 @@ def change_fields(change: Change) -> dict[str, object]:
 
 def _ranks(family: object) -> dict[str, tuple[Suspicion, int]]:
     """By field, its kind and its place within the kind."""
-    libraries = _LIBRARIES.get(str(family), _ALL_LIBRARIES)
+    libraries = libraries_by_family().get(str(family), all_libraries())
     kinds = {**_KINDS, Suspicion.SOFTWARE: (*_KINDS[Suspicion.SOFTWARE], *libraries)}
     return {name: (kind, place) for kind, names in kinds.items() for place, name in enumerate(names)}
 
 
 def _shown(name: str, value: object) -> str:
     if value is None:
-        return "not installed" if name in _ALL_LIBRARIES else "none"
+        return "not installed" if name in all_libraries() else "none"
     if isinstance(value, (list, tuple)):
         return ", ".join(map(str, value)) or "none"
     return str(value)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from core.checked_fields import STRICT, Count, Different, Flag, Text
 from models.families.endpoint.server import Server
 
 __all__ = ["Card"]
@@ -37,19 +38,21 @@ class Card:
             than those of the zoo's other models.
     """
 
-    name: str
-    family: str
-    tokenizer: str
-    path: str | None = None
-    hub: str | None = None
-    revision: str | None = None
-    end_of_sequence: str | None = None
-    beginning_of_sequence: str | None = None
+    __pydantic_config__ = STRICT
+
+    name: Text
+    family: Text
+    tokenizer: Text
+    path: Text | None = None
+    hub: Text | None = None
+    revision: Text | None = None
+    end_of_sequence: Text | None = None
+    beginning_of_sequence: Text | None = None
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    trained_length: int | None = None
-    extrapolate: bool = False
-    chat_template: str | None = None
-    emulate: tuple[str, ...] = ()
-    window: int | None = None
+    trained_length: Count | None = None
+    extrapolate: Flag = False
+    chat_template: Text | None = None
+    emulate: Different[Text] = ()
+    window: Count | None = None
     server: Server | None = None
-    smallest_length: Mapping[str, int] = field(default_factory=dict, hash=False)
+    smallest_length: Mapping[str, Count] = field(default_factory=dict, hash=False)

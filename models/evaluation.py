@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from generators.examples import Example
-from models.decoding.greedy import greedy
+from generators.tokenization import Tokenizer
+from models.decoding.greedy import AnswerListener, GreedySettings, greedy
 from models.families.endpoint.model import Endpoint
 from models.loading import LoadedModel
 
@@ -62,47 +63,65 @@ def answer(
         models.families.endpoint.model.EndpointError: A server did not answer.
     """
     began = time.perf_counter()
-    predictions = [""] * len(examples)
-    scores = [0.0] * len(examples)
-    log_likelihoods: dict[int, float] = {}
-
-    def finished(row: int, prediction: str) -> None:
-        predictions[row] = prediction
-        scores[row] = score(prediction, examples[row].references)
-        scored(examples[row], scores[row])
-
+    answers = _ScoredAnswers(model.tokenizer, examples, score, scored)
     prompts = [example.ids for example in examples]
     if isinstance(model.decoder, Endpoint):
-        model.decoder.continued(prompts, tokens_to_generate=tokens_to_generate, finished=finished)
+        model.decoder.continued(prompts, tokens_to_generate=tokens_to_generate, finished=answers.answered)
     else:
         greedy(
             model.decoder,
             prompts,
-            tokens_to_generate=tokens_to_generate,
-            end_of_sequence=model.tokenizer.end_of_sequence,
-            batch_tokens=batch_tokens,
-            finished=lambda row, ids: finished(row, model.tokenizer.decode(ids)),
-            settled=_settled(model, examples, score),
-            prefixes=model.prefixes,
+            GreedySettings(tokens_to_generate, model.tokenizer.end_of_sequence, batch_tokens),
             drafts=[model.tokenizer.continued(expected(example.references)).ids for example in examples],
-            weighed=log_likelihoods.__setitem__,
+            prefixes=model.prefixes,
+            listener=answers,
         )
-    weights = tuple(round(log_likelihoods[row], _DIGITS) for row in sorted(log_likelihoods))
-    return Answers(tuple(predictions), tuple(scores), weights, time.perf_counter() - began)
+    found = answers.log_likelihoods
+    log_likelihoods = tuple(round(found[row], _DIGITS) for row in sorted(found))
+    seconds = time.perf_counter() - began
+    return Answers(tuple(answers.predictions), tuple(answers.scores), log_likelihoods, seconds)
 
 
-def _settled(
-    model: LoadedModel, examples: Sequence[Example], score: Callable[[str, Sequence[str]], float]
-) -> Callable[[int, list[int]], bool]:
-    """Whether an answer has all it could score.
+class _ScoredAnswers(AnswerListener):
+    """Scores each answer as soon as it is known, and ends those that have all they could score."""
 
-    A reference that has been found stays found, whatever follows: references are looked for anywhere in an
-    answer, and what follows changes neither the text before it nor its lower case, if that is ASCII.
-    """
-    steady = model.tokenizer.decodes_steadily
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        examples: Sequence[Example],
+        score: Callable[[str, Sequence[str]], float],
+        scored: Callable[[Example, float], None],
+    ) -> None:
+        self.predictions = [""] * len(examples)
+        self.scores = [0.0] * len(examples)
+        self.log_likelihoods: dict[int, float] = {}
+        self._tokenizer = tokenizer
+        self._examples = examples
+        self._score = score
+        self._scored = scored
+        self._steady = tokenizer.decodes_steadily
 
-    def settled(row: int, ids: list[int]) -> bool:
-        references = examples[row].references
-        return steady and all(map(str.isascii, references)) and score(model.tokenizer.decode(ids), references) == 1
+    def answered(self, row: int, prediction: str) -> None:
+        """The text of an answer is known."""
+        self.predictions[row] = prediction
+        self.scores[row] = self._score(prediction, self._examples[row].references)
+        self._scored(self._examples[row], self.scores[row])
 
-    return settled
+    def finished(self, row: int, ids: list[int]) -> None:
+        self.answered(row, self._tokenizer.decode(ids))
+
+    def complete(self, row: int, ids: list[int]) -> bool:
+        """Whether an answer has all its references.
+
+        One that has been found stays found, whatever follows: references are looked for anywhere in an
+        answer, and what follows changes neither the text before it nor its lower case, if that is ASCII.
+        """
+        references = self._examples[row].references
+        return (
+            self._steady
+            and all(map(str.isascii, references))
+            and self._score(self._tokenizer.decode(ids), references) == 1
+        )
+
+    def log_likelihood_known(self, row: int, log_likelihood: float) -> None:
+        self.log_likelihoods[row] = log_likelihood

@@ -5,82 +5,36 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from generators.assembly import Piece, assemble, framed
 from generators.corpora.sets import Corpora
-from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
+from generators.frames import Frame, FrameError, chat_frame, plain_frame, read_chat_template
 from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
-from models.checkpoints.files import (
-    CheckpointError,
-    configuration_fingerprint,
-    load_state_spaces,
-    read_configuration,
-    weights_fingerprint,
-)
-from models.decoding.decoder import Decoder
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import configuration_fingerprint, read_configuration, weights_fingerprint
+from models.decoding.decoder import Decoder, EmulatingDecoder
 from models.decoding.memory import free_bytes
 from models.decoding.prefix_states import PrefixStates
 from models.determinism import settle
-from models.families.endpoint.model import Endpoint, EndpointError, connect
-from models.families.llama.model import LlamaModel
-from models.families.oracle.model import Oracle
-from models.families.state_spaces.model import StateSpacesModel
+from models.families import families, family_named
+from models.families.endpoint.model import Endpoint
+from models.families.family import Family, Surroundings
 from models.layers import kernels
 from models.machine import machine
 
 if TYPE_CHECKING:
     from models.cards import Card
 
-__all__ = ["ENDPOINT", "FAMILIES", "ORACLE", "LoadedModel", "load", "prompting"]
+__all__ = ["LoadedModel", "load", "prompting"]
 
-
-def _load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.families.recurrent_gemma.model import load_recurrent_gemma
-
-    return load_recurrent_gemma(directory, device, dtype)
-
-
-def _load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.families.rwkv6.model import load_rwkv6
-
-    return load_rwkv6(directory, device, dtype)
-
-
-def _load_llama(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    from models.families.llama.checkpoint import load_llama
-
-    return load_llama(directory, device, dtype)
-
-
-def _load_transformers(directory: Path, device: torch.device, dtype: torch.dtype) -> Decoder[Any]:
-    # Only those who use it wait for transformers to be imported.
-    from models.families.transformers.model import load_transformers
-
-    return load_transformers(directory, device, dtype)
-
-
-FAMILIES: Mapping[str, Callable[[Path, torch.device, torch.dtype], Decoder[Any]]] = {
-    "state-spaces": load_state_spaces,
-    "recurrent-gemma": _load_recurrent_gemma,
-    "rwkv6": _load_rwkv6,
-    "llama": _load_llama,
-    "transformers": _load_transformers,
-}
-
-# The families that need no checkpoint here.
-ORACLE: Final = "oracle"
-ENDPOINT: Final = "endpoint"
 
 # Of the free memory, what states after shared prefixes may take from one cell to the next.
 _SHARE_OF_PREFIXES: Final = 0.05
-
-_PROBE: Final = "The grass is green. The sky is blue."
 
 _TEMPLATE_FILE: Final = "tokenizer_config.json"
 _TOKENIZER_FILES = ("tokenizer.json", "rwkv_vocab_*.txt")
@@ -115,9 +69,9 @@ class LoadedModel:
     prefixes: PrefixStates = field(default_factory=_prefix_states, repr=False, compare=False)
 
     @property
-    def longest(self) -> int | None:
+    def max_positions(self) -> int | None:
         """The largest length it is to be asked, in tokens; None where its positions or its card set no limit."""
-        return None if self.card.extrapolate else getattr(self.decoder, "longest", None)
+        return None if self.card.extrapolate else getattr(self.decoder, "max_positions", None)
 
 
 def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel:
@@ -133,25 +87,28 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         CheckpointError: The checkpoint, tokenizer or chat template is missing, damaged or of another kind; or
             the server does not answer as the card says.
     """
-    if card.family not in (*FAMILIES, ORACLE, ENDPOINT):
-        known = ", ".join((*FAMILIES, ORACLE, ENDPOINT))
-        raise CheckpointError(f"model {card.name}: unknown family {card.family!r}; there are {known}")
-    directory = None if card.family in (ORACLE, ENDPOINT) else _checkpoint_directory(card, folder)
+    try:
+        family = family_named(card.family)
+    except ValueError as error:
+        raise CheckpointError(f"model {card.name}: {error}") from None
+    directory = _checkpoint_directory(card, folder) if family.needs_checkpoint else None
     tokenizer, frame = prompting(card, folder)
-    if card.family == ENDPOINT:
-        return _connected(card, tokenizer, frame)
-    settings = settle()
     dtype = _dtype(card, device)
-    _check_architecture(card, directory, tokenizer)
-    decoder: Decoder[Any]
     if directory is None:
-        decoder = Oracle(tokenizer, corpora, card.window)
+        decoder = family.stand_in(Surroundings(card, tokenizer, frame, corpora))
+        if isinstance(decoder, Endpoint):
+            return LoadedModel(
+                card, decoder, tokenizer, frame, _environment_of_endpoint(card, decoder, tokenizer, frame)
+            )
+        settings = settle()
     else:
-        decoder = FAMILIES[card.family](directory, torch.device(device), dtype)
+        settings = settle()
+        _check_architecture(card, directory, tokenizer)
+        decoder = family.load(directory, torch.device(device), dtype)
         _emulate(card, decoder)
     environment = {
         "family": card.family,
-        **_implementation(card, decoder),
+        **_implementation(family, decoder),
         "weights": None if directory is None else weights_fingerprint(directory)[:16],
         "configuration": None if directory is None else configuration_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
@@ -165,10 +122,10 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "dtype": str(dtype).removeprefix("torch."),
         **settings,
         "python": platform.python_version(),
-        **{name: _version(name) for name in _VERSIONS},
+        **{name: _version(name) for name in (*_VERSIONS, *_of_no_other(family))},
     }
     if device.startswith("cuda") and directory is not None:
-        environment |= {"kernels": kernels.used(), **{name: _version(name) for name in _BENEATH_KERNELS}}
+        environment |= {"kernels": kernels.used(_all_kernels()), **{name: _version(name) for name in _BENEATH_KERNELS}}
     return LoadedModel(card, decoder, tokenizer, frame, environment)
 
 
@@ -185,22 +142,9 @@ def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
         raise CheckpointError(f"model {card.name}: {error}") from None
 
 
-def _connected(card: Card, tokenizer: Tokenizer, frame: Frame) -> LoadedModel:
-    """The model of a card's server; what is installed here does not change its answers, but for the tokenizer."""
-    if card.server is None:
-        raise CheckpointError(f"model {card.name}: an endpoint's card needs a server")
-    parts = (*frame.before, *frame.after)
-    try:
-        endpoint = connect(
-            card.server,
-            tokenizer,
-            probe=assemble(tokenizer, framed(frame, [Piece(_PROBE)], "")).ids,
-            special=[part.text for part in parts if isinstance(part, Special)],
-            beginning_of_sequence=card.beginning_of_sequence,
-        )
-    except (EndpointError, TokenizerError) as error:
-        raise CheckpointError(f"model {card.name}: {error}") from None
-    environment = {
+def _environment_of_endpoint(card: Card, endpoint: Endpoint, tokenizer: Tokenizer, frame: Frame) -> Mapping[str, Any]:
+    """What is installed here does not change the answers of a server, but for the tokenizer."""
+    return {
         "family": card.family,
         **endpoint.environment,
         "tokenizer": tokenizer.fingerprint[:16],
@@ -208,12 +152,22 @@ def _connected(card: Card, tokenizer: Tokenizer, frame: Frame) -> LoadedModel:
         "python": platform.python_version(),
         "tokenizers": _version("tokenizers"),
     }
-    return LoadedModel(card, endpoint, tokenizer, frame, environment)
 
 
-def _check_architecture(card: Card, directory: Path | None, tokenizer: Tokenizer) -> None:
+def _all_kernels() -> tuple[kernels.Kernel, ...]:
+    """Those of the layers, then those that families bring along."""
+    of_families = (kernel for family in families().values() for kernel in family.kernels)
+    return tuple(dict.fromkeys((*kernels.KERNELS, *of_families)))
+
+
+def _of_no_other(family: Family) -> tuple[str, ...]:
+    """The libraries of a family that are not recorded for every model."""
+    return tuple(name for name in family.libraries if name not in (*_VERSIONS, *_BENEATH_KERNELS))
+
+
+def _check_architecture(card: Card, directory: Path, tokenizer: Tokenizer) -> None:
     """Refuses a tokenizer with more tokens than the model has rows for."""
-    size = None if directory is None else read_configuration(directory).get("vocab_size")
+    size = read_configuration(directory).get("vocab_size")
     if isinstance(size, int) and tokenizer.vocabulary_size > max(size, _padded(size)):
         raise CheckpointError(
             f"model {card.name}: its tokenizer {card.tokenizer} has {tokenizer.vocabulary_size} tokens, "
@@ -229,7 +183,7 @@ def _padded(size: int) -> int:
 def _emulate(card: Card, decoder: Decoder[Any]) -> None:
     if not card.emulate:
         return
-    if not isinstance(decoder, StateSpacesModel):
+    if not isinstance(decoder, EmulatingDecoder):
         raise CheckpointError(f"model {card.name}: family {card.family} has no defects to emulate")
     try:
         decoder.emulate(card.emulate)
@@ -237,11 +191,10 @@ def _emulate(card: Card, decoder: Decoder[Any]) -> None:
         raise CheckpointError(f"model {card.name}: {error}") from None
 
 
-def _implementation(card: Card, decoder: Decoder[Any]) -> dict[str, str]:
-    """Of the one family whose checkpoints run in a class of ours or of transformers', which one it is."""
-    if card.family != "llama":
-        return {}
-    return {"implementation": "longwatch" if isinstance(decoder, LlamaModel) else "transformers"}
+def _implementation(family: Family, decoder: Decoder[Any]) -> dict[str, str]:
+    """Where a family's checkpoints run in a class of ours or in another, which one it is."""
+    named = family.operations().implementation
+    return {} if named is None else {"implementation": named(decoder)}
 
 
 def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     train.add_argument("--all", action="store_true", help="every model that has a recipe, tuned ones after their bases")
     train.add_argument("--recipe", type=Path, help="a recipe's .toml file (default: the one of the model's name)")
     train.add_argument("--device", default="cpu", help="as torch names it (default: cpu)")
-    train.add_argument("--threads", type=int, default=1, help="processor threads (default: 1)")
+    train.add_argument("--threads", type=_count, default=1, help="processor threads (default: 1)")
     train.add_argument(
         "--run",
         type=Path,
@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         help="folder of the runs' states and logs, one folder a model (default: training-runs)",
     )
     train.add_argument("--out", type=Path, help="folder of the finished checkpoint (default: the path on its card)")
-    train.add_argument("--samples", type=int, default=40, help="examples a task and length of the closing check")
+    train.add_argument("--samples", type=_count, default=40, help="examples a task and length of the closing check")
     train.add_argument("--zoo", default="pocket", help="pocket (default), or a zoo's .toml file")
     train.set_defaults(act=_train)
     for name, act, text in (
@@ -74,9 +74,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         given.act(given)
     except (ValueError, ArithmeticError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+        told = str(error)
+    except OSError as error:
+        told = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    else:
+        return 0
+    print(f"error: {' '.join(told.split())}", file=sys.stderr)
+    return 2
+
+
+def _count(text: str) -> int:
+    number = int(text) if text.isdecimal() else 0
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least 1, not {text!r}")
+    return number
+
+
+def _check_device(name: str) -> None:
+    import torch
+
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise ValueError(f"--device {name}: {str(error).splitlines()[0]}") from None
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -93,6 +113,7 @@ def _check(given: argparse.Namespace) -> None:
     zoo = load_zoo(given.zoo)
     if given.name not in zoo.models:
         raise ValueError(unknown_name("model", given.name, list(zoo.models)))
+    _check_device(given.device)
     console = Console(highlight=False)
     for name, value in facts(zoo.models[given.name], zoo, given.device):
         console.print(f"[bold]{escape(name)}[/]: {escape(value)}", soft_wrap=True)
@@ -112,6 +133,7 @@ def _train(given: argparse.Namespace) -> None:
     import torch
 
     torch.set_num_threads(given.threads)
+    _check_device(given.device)
     zoo = load_zoo(given.zoo)
     names = given.names
     if given.all:
@@ -127,7 +149,7 @@ def _train(given: argparse.Namespace) -> None:
 
 def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
     from zoo.training.curve import CURVE, draw_curve
-    from zoo.training.families import TRAINED_FAMILIES
+    from zoo.training.families import publish
     from zoo.training.records import write_record
     from zoo.training.tokenizer import make_tokenizer
     from zoo.training.trainer import Trainer
@@ -141,7 +163,7 @@ def _train_one(name: str, zoo: Zoo, given: argparse.Namespace) -> None:
         console.print(f"{name}: going on at step {trainer.step} of {recipe.steps}, from {trainer.folder}")
     _show(trainer, console)
     out = given.out or zoo.folder / str(card.path)
-    TRAINED_FAMILIES[card.family].publish(out, trainer.model)
+    publish(card.family, out, trainer.model)
     write_record(out, trainer.record)
     draw_curve(trainer.log_file, out / CURVE)
     console.print(f"{name}: checkpoint {out}")

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields, replace
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from core.cells import Cell
-from core.names import unknown_name
+from core.checked_fields import STRICT, Count, Different, FieldError, checked_record, dotted
+from core.names import InvalidName, check_name, check_names, unknown_name
+from core.text_files import UnreadableFile, read_toml
 from generators.tasks.registry import Task, tasks
 from models.cards import Card
-from models.families.endpoint.server import Server
+from models.families import families, family_named
 
 __all__ = ["FOLDER", "LeftOut", "Sweep", "Zoo", "ZooError", "load_zoo"]
 
 FOLDER = Path(__file__).parent
 BUILT_IN = ("paper", "pocket", "sanity")
+
+
+Depth = Annotated[int, Field(ge=0, le=100, description="a whole percentage between 0 and 100")]
 
 
 class ZooError(ValueError):
@@ -29,9 +35,11 @@ class ZooError(ValueError):
 class Sweep:
     """The tasks, lengths and depths of one suite."""
 
-    tasks: tuple[str, ...]
-    lengths: tuple[int, ...]
-    depths: tuple[int | None, ...] = (None,)
+    __pydantic_config__ = STRICT
+
+    tasks: Different[str]
+    lengths: Different[Count]
+    depths: Different[Depth | None] = (None,)
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,22 @@ class Zoo:
         return (Cell(*values) for values in product(self.models, s.tasks, s.lengths, s.depths))
 
 
+@dataclass(frozen=True)
+class _ZooFile:
+    """A zoo's file; the attributes are those of `Zoo`, and tables of models and tasks as they stand there."""
+
+    __pydantic_config__ = STRICT
+
+    samples: Count
+    models: Annotated[Mapping[str, Mapping[str, Any]], Field(min_length=1, description="a table of models")]
+    sweeps: Annotated[Mapping[str, Sweep], Field(min_length=1, description="a table of sweeps")]
+    baseline_samples: Count | None = None
+    batch_tokens: Count | None = None
+    tokens_to_generate: Mapping[str, Count] = field(default_factory=dict)
+    smallest_length: Mapping[str, Count] = field(default_factory=dict)
+    tasks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
 def load_zoo(name_or_path: str) -> Zoo:
     """Reads a built-in zoo by name, or any zoo file.
 
@@ -150,104 +174,70 @@ def load_zoo(name_or_path: str) -> Zoo:
     else:
         raise ZooError(f"{unknown_name('zoo', name_or_path, BUILT_IN)}, or the path of a .toml file")
     try:
-        return _parsed(path, tomllib.loads(path.read_text(encoding="utf-8")))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ZooError) as error:
+        return _zoo(path, checked_record(_ZooFile, read_toml(path)))
+    except UnreadableFile as error:
+        raise ZooError(str(error)) from None
+    except (FieldError, InvalidName, ZooError) as error:
         raise ZooError(f"{path}: {error}") from None
 
 
-def _parsed(path: Path, given: dict[str, Any]) -> Zoo:
-    known = [each.name for each in fields(Zoo) if each.name not in ("name", "folder", "available")]
-    _only(given, known, "the zoo")
-    for name in ("samples", "models", "sweeps"):
-        if name not in given:
-            raise ZooError(f"the field {name} is missing")
-    for name in ("samples", "batch_tokens"):
-        if name in given:
-            _whole_number(name, given[name])
-    baseline_samples = given.get("baseline_samples", given["samples"])
-    _whole_number("baseline_samples", baseline_samples)
-    if baseline_samples < given["samples"]:
-        raise ZooError(f"baseline_samples must be at least samples, {given['samples']}, not {baseline_samples}")
-    for name in ("tokens_to_generate", "smallest_length", "tasks", "models", "sweeps"):
-        _table(name, given.get(name, {}))
-    known_tasks = _tasks(given.get("tasks", {}))
-    sweeps = {name: _sweep(name, sweep, known_tasks) for name, sweep in given["sweeps"].items()}
+def _zoo(path: Path, file: _ZooFile) -> Zoo:
+    """The zoo of a file whose fields are right one by one."""
+    check_name("zoo, which is its file's,", path.stem)
+    if file.baseline_samples is not None and file.baseline_samples < file.samples:
+        raise ZooError(f"baseline_samples must be at least samples, {file.samples}, not {file.baseline_samples}")
+    known_tasks = _tasks(file.tasks)
+    for kind, names in (("model", file.models), ("task", known_tasks), ("sweep", file.sweeps)):
+        check_names(kind, names)
+    for name, sweep in file.sweeps.items():
+        _check_sweep(f"sweeps.{name}", sweep, known_tasks)
     for table in ("tokens_to_generate", "smallest_length"):
-        _numbers(table, given.get(table, {}), known_tasks)
-    return Zoo(
+        _check_tasks(table, getattr(file, table), known_tasks)
+    zoo = Zoo(
         name=path.stem,
         folder=path.parent,
-        samples=given["samples"],
-        baseline_samples=baseline_samples,
-        batch_tokens=given.get("batch_tokens"),
-        tokens_to_generate=given.get("tokens_to_generate", {}),
-        smallest_length=given.get("smallest_length", {}),
+        samples=file.samples,
+        baseline_samples=file.baseline_samples or file.samples,
+        batch_tokens=file.batch_tokens,
+        tokens_to_generate=file.tokens_to_generate,
+        smallest_length=file.smallest_length,
         tasks=known_tasks,
-        models={name: _card(name, card, known_tasks) for name, card in given["models"].items()},
-        sweeps=sweeps,
+        models={name: _card(name, given, known_tasks) for name, given in file.models.items()},
+        sweeps=file.sweeps,
     )
+    _check_ids(zoo.matrix())
+    return zoo
 
 
 def _card(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task]) -> Card:
     where = f"models.{name}"
-    _table(where, given)
-    _only(given, [each.name for each in fields(Card) if each.name != "name"], where)
-    emulate = given.get("emulate", [])
-    if not isinstance(emulate, list) or not all(isinstance(defect, str) for defect in emulate):
-        raise ZooError(f"{where}.emulate must be a list of names, not {emulate!r}")
-    _numbers(f"{where}.smallest_length", given.get("smallest_length", {}), known_tasks)
-    server = _server(f"{where}.server", given["server"]) if "server" in given else None
-    card = _dataclass(Card, {**given, "name": name, "emulate": tuple(emulate), "server": server}, where)
-    if card.family == "oracle":
-        if card.path is not None or card.hub is not None:
-            raise ZooError(f"{where}: an oracle has no checkpoint, so neither path nor hub")
-    elif card.family == "endpoint":
-        _check_endpoint(card, where)
-    elif (card.path is None) == (card.hub is None):
-        raise ZooError(f"{where} must have either path or hub")
-    elif card.window is not None:
-        raise ZooError(f"{where}: window is for the oracle family only")
-    if card.server is not None and card.family != "endpoint":
-        raise ZooError(f"{where}: server is for the endpoint family only")
-    if card.window is not None:
-        _whole_number(f"{where}.window", card.window)
+    card = checked_record(Card, given, where, name=name)
+    _check_tasks(f"{where}.smallest_length", card.smallest_length, known_tasks)
+    _check_family(card, where)
     if card.hub is not None and card.revision is None:
         raise ZooError(f"{where} must name the revision of {card.hub} to take")
-    if type(card.extrapolate) is not bool:
-        raise ZooError(f"{where}.extrapolate must be true or false, not {card.extrapolate!r}")
-    if card.dtype not in ("auto", "float32", "bfloat16", "float16"):
-        raise ZooError(f"{where}: {unknown_name('dtype', card.dtype, ('auto', 'float32', 'bfloat16', 'float16'))}")
     return card
 
 
-def _server(where: str, given: Any) -> Server:
-    _table(where, given)
+def _check_family(card: Card, where: str) -> None:
+    """Refuses a card whose family does not exist, or that has too little or too much for it."""
     try:
-        return _dataclass(Server, given, where)
-    except ZooError:
-        raise
+        family = family_named(card.family)
     except ValueError as error:
-        raise ZooError(f"{where}.{error}") from None
+        raise ZooError(f"{where}: {error}") from None
+    if (problem := family.card_problem(card)) is not None:
+        raise ZooError(f"{where}{problem}")
+    for other in families().values():
+        for name in other.card_fields:
+            if other is not family and getattr(card, name) is not None:
+                raise ZooError(f"{where}: {name} is for the {other.name} family only")
 
 
-def _check_endpoint(card: Card, where: str) -> None:
-    if card.server is None:
-        raise ZooError(f"{where} lacks the field server, a table with the url and the model's name there")
-    for name in ("path", "hub", "revision", "window"):
-        if getattr(card, name) is not None:
-            raise ZooError(f"{where}: an endpoint has its checkpoint at its server, so no {name}")
-    if card.dtype != "auto" or card.emulate:
-        raise ZooError(f"{where}: an endpoint computes as its server does, so neither dtype nor emulate")
-    if card.server.adds_beginning and card.beginning_of_sequence is None:
-        raise ZooError(f"{where} lacks beginning_of_sequence, the token that its server adds (adds_beginning)")
-
-
-def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:
+def _tasks(given: Mapping[str, Mapping[str, Any]]) -> dict[str, Task]:
     """All registered tasks, with the changes of the file and its own variants."""
     result = dict(tasks())
     for name, changes in given.items():
-        where = f"tasks.{name}"
-        _table(where, changes)
+        where = dotted("tasks", [name])
         model = changes.get("like", name)
         if not isinstance(model, str) or model not in tasks():
             raise ZooError(f"{where}.like: {unknown_name('task', model, list(tasks()))}")
@@ -258,58 +248,27 @@ def _tasks(given: Mapping[str, Any]) -> dict[str, Task]:
     return result
 
 
-def _sweep(name: str, given: Mapping[str, Any], known_tasks: Mapping[str, Task]) -> Sweep:
-    where = f"sweeps.{name}"
-    _table(where, given)
-    for key, values in given.items():
-        if not isinstance(values, list) or not values or len(set(map(repr, values))) < len(values):
-            raise ZooError(f"{where}.{key} must be a list of different values, not {values!r}")
-    sweep = _dataclass(Sweep, {key: tuple(values) for key, values in given.items()}, where)
+def _check_sweep(where: str, sweep: Sweep, known_tasks: Mapping[str, Task]) -> None:
     for task in sweep.tasks:
         if task not in known_tasks:
             raise ZooError(f"{where}: {unknown_name('task', task, list(known_tasks))}")
         if not known_tasks[task].has_depth and sweep.depths != (None,):
             raise ZooError(f"{where}: task {task} has no depth; leave depths out of its sweep")
-    for depth in sweep.depths:
-        if depth is not None and not (type(depth) is int and 0 <= depth <= 100):
-            raise ZooError(f"{where}: depths are whole percentages between 0 and 100, not {depth!r}")
-    for length in sweep.lengths:
-        _whole_number(f"{where}.lengths: each", length)
-    return sweep
 
 
-def _whole_number(where: str, given: object) -> None:
-    if type(given) is not int or given < 1:
-        raise ZooError(f"{where} must be a whole number of at least 1, not {given!r}")
-
-
-def _numbers(where: str, given: Any, known_tasks: Mapping[str, Task]) -> None:
-    """Refuses anything but a table of tasks, each with a number."""
-    _table(where, given)
-    for task, number in given.items():
-        _whole_number(f"{where}.{task}", number)
+def _check_tasks(where: str, numbers: Mapping[str, int], known_tasks: Mapping[str, Task]) -> None:
+    for task in numbers:
         if task not in known_tasks:
             raise ZooError(f"{where}: {unknown_name('task', task, list(known_tasks))}")
 
 
-def _table(where: str, given: object) -> None:
-    if not isinstance(given, dict):
-        raise ZooError(f"{where} must be a table, not {given!r}")
-
-
-Record = TypeVar("Record")
-
-
-def _dataclass(cls: type[Record], given: Mapping[str, Any], where: str) -> Record:
-    all_fields = fields(cls)  # type: ignore[arg-type]
-    _only(given, [each.name for each in all_fields], where)
-    for each in all_fields:
-        if each.default is MISSING and each.default_factory is MISSING and each.name not in given:
-            raise ZooError(f"{where} lacks the field {each.name}")
-    return cls(**given)
-
-
-def _only(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
-    for name in given:
-        if name not in known:
-            raise ZooError(f"{where}: {unknown_name('field', name, known)}")
+def _check_ids(cells: Collection[Cell]) -> None:
+    """Refuses two cells with one id, also where only capital letters tell them apart."""
+    seen: dict[str, Cell] = {}
+    for cell in sorted(cells, key=str):
+        other = seen.setdefault(str(cell).casefold(), cell)
+        if other != cell:
+            raise ZooError(
+                f"two cells would have the id {cell}: model {other.model} with task {other.task}, and model "
+                f"{cell.model} with task {cell.task}; rename a model or a task"
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 from collections.abc import Iterator
 
+from rich.markup import escape
 from rich.table import Table
 
 from generators.corpora.sets import EmbeddedCorpora
@@ -26,7 +27,8 @@ def listed(zoo: Zoo) -> Table:
     for card in zoo.models.values():
         source = card.hub or card.path or (card.server.url if card.server else "-")
         trained = "-" if card.trained_length is None else str(card.trained_length)
-        table.add_row(card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
+        cells = (card.name, card.family, source, card.revision or "-", card.tokenizer, card.dtype, trained)
+        table.add_row(*map(escape, cells))
     return table
 
 
@@ -34,13 +36,13 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
     """Loads a model and lets it decode; names and values, each as soon as it is known.
 
     Raises:
-        models.checkpoints.files.CheckpointError: The model cannot be loaded.
+        models.checkpoints.errors.CheckpointError: The model cannot be loaded.
         models.decoding.greedy.NonFiniteLogits: Its output is not a number.
         models.families.endpoint.model.EndpointError: Its server does not answer.
     """
     import torch
 
-    from models.decoding.greedy import greedy
+    from models.decoding.greedy import GreedySettings, greedy
     from models.families.endpoint.model import Endpoint
     from models.loading import load
 
@@ -61,9 +63,7 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
         (answer,) = greedy(
             model.decoder,
             [ids],
-            tokens_to_generate=_TOKENS,
-            end_of_sequence=tokenizer.end_of_sequence,
-            batch_tokens=len(ids) + _TOKENS,
+            GreedySettings(_TOKENS, end_of_sequence=tokenizer.end_of_sequence, batch_tokens=len(ids) + _TOKENS),
         )
         text = tokenizer.decode(answer)
     yield f"{_PROMPT!r} goes on", repr(text)

@@ -11,6 +11,8 @@ from core.cells import Cell
 from drift.records.snapshots import Baseline
 from drift.statistics.paired import sign_flip_p_value
 from models.cards import Card
+from models.families import family_named
+from models.families.family import Kind
 from zoo.cards import Zoo
 
 __all__ = ["ATTENTION", "HYBRID", "RECURRENT", "Observation", "kept_by_kind", "kind_of", "observed", "undecided"]
@@ -74,17 +76,14 @@ class Observation:
         return max(self.by_format.values()) - min(self.by_format.values())
 
 
-def kind_of(card: Card, configuration: Mapping[str, Any]) -> str:
+def kind_of(card: Card, configuration: Mapping[str, Any]) -> Kind:
     """What a model remembers by: keys of every token, a state of fixed size, or both.
 
     Args:
         card: Its card.
         configuration: Its checkpoint's `config.json`.
     """
-    if card.family == "state-spaces":
-        attending = len(configuration["attn_layer_idx"])
-        return RECURRENT if not attending else ATTENTION if attending == configuration["n_layer"] else HYBRID
-    return {"rwkv6": RECURRENT, "recurrent-gemma": HYBRID}.get(card.family, ATTENTION)
+    return family_named(card.family).kind(configuration)
 
 
 def observed(zoo: Zoo, card: Card, kind: str, baselines: Mapping[str, Baseline]) -> Observation:

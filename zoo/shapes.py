@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
@@ -16,6 +16,7 @@ from rich.table import Table
 from torch import nn
 
 from models.cards import Card
+from models.families import family_named
 from zoo.cards import FOLDER, Zoo
 
 __all__ = ["PUBLISHED", "Published", "Shape", "configuration_of", "made", "shape", "shapes"]
@@ -70,7 +71,7 @@ class Shape:
 
 
 def made(family: str, configuration: Mapping[str, Any], device: str = "meta") -> nn.Module:
-    """A model of one of the paper's families with random weights, or with none; a `models.decoding.decoder.Decoder`.
+    """A model with random weights, or with none; a `models.decoding.decoder.Decoder`.
 
     Args:
         family: As on a card.
@@ -78,12 +79,10 @@ def made(family: str, configuration: Mapping[str, Any], device: str = "meta") ->
         device: Where it is made; on the meta device its tensors have shapes and nothing else.
 
     Raises:
-        ValueError: The family is not one of them, or the configuration is not the family's.
+        ValueError: There is no such family, it makes no models from configurations, or this one is not the family's.
     """
-    if family not in _FAMILIES:
-        raise ValueError(f"family {family!r} has no known shapes; {', '.join(_FAMILIES)} have")
     with torch.device(device):
-        return _FAMILIES[family](configuration).eval().requires_grad_(False)
+        return family_named(family).new(configuration).eval().requires_grad_(False)
 
 
 def configuration_of(hub: str) -> dict[str, Any]:
@@ -133,39 +132,3 @@ def shapes(zoo: Zoo) -> Table:
             published.source,
         )
     return table
-
-
-def _state_spaces(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.families.state_spaces.configuration import StateSpacesConfiguration
-    from models.families.state_spaces.model import StateSpacesModel
-
-    return StateSpacesModel(StateSpacesConfiguration.from_json(configuration))
-
-
-def _recurrent_gemma(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.families.recurrent_gemma.configuration import RecurrentGemmaConfiguration
-    from models.families.recurrent_gemma.model import RecurrentGemmaModel
-
-    return RecurrentGemmaModel(RecurrentGemmaConfiguration.from_json(configuration))
-
-
-def _rwkv6(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.families.rwkv6.configuration import Rwkv6Configuration
-    from models.families.rwkv6.model import Rwkv6Model
-
-    return Rwkv6Model(Rwkv6Configuration.from_json(configuration))
-
-
-def _llama(configuration: Mapping[str, Any]) -> nn.Module:
-    from models.families.llama.configuration import LlamaConfiguration
-    from models.families.llama.model import LlamaModel
-
-    return LlamaModel(LlamaConfiguration.from_json(configuration))
-
-
-_FAMILIES: Mapping[str, Callable[[Mapping[str, Any]], nn.Module]] = {
-    "state-spaces": _state_spaces,
-    "recurrent-gemma": _recurrent_gemma,
-    "rwkv6": _rwkv6,
-    "llama": _llama,
-}

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
-import tomllib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field, replace
+from itertools import product
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
+
+from core.checked_fields import STRICT, FieldError, Flag, checked_record, dotted
+from core.display import shown
+from core.names import unknown_name
+from core.text_files import UnreadableFile, read_toml
 from drift.statistics.stages import Stage, planned
 
 __all__ = ["DEFAULT", "ThresholdError", "ThresholdTable", "Thresholds", "load_thresholds"]
@@ -17,51 +23,25 @@ DEFAULT = Path(__file__).parents[1] / "thresholds.toml"
 
 _DTYPES = ("float32", "float16", "bfloat16")
 _OF_THE_NIGHT = ("pooled_error_rate", "pooled_correction", "warning_error_rate", "warning_fails")
+_OF_THE_RUN: Mapping[str, Any] = {"comparisons": 1, "samples": None}
+
+ErrorRate = Annotated[float, Field(gt=0, le=0.5, description="a number above 0 and up to 0.5")]
+Percentage = Annotated[float, Field(ge=0, le=100, description="a number from 0 to 100")]
+Exponent = Annotated[float, Field(gt=0, le=10, description="a number above 0 and up to 10")]
+Nats = Annotated[float, Field(gt=0, le=100, description="a number above 0 and up to 100")]
+Probability = Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
 
 
-def _between(lowest: float, highest: float, *, lowest_too: bool = False) -> tuple[Callable[[object], bool], str]:
-    """A rule for numbers: whether one keeps it, and what it says."""
-
-    def kept(value: object) -> bool:
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        return number and (lowest < value <= highest or (lowest_too and value == lowest))  # type: ignore[operator]
-
-    return (
-        kept,
-        f"a number {'from' if lowest_too else 'above'} {lowest:g} {'to' if lowest_too else 'and up to'} {highest:g}",
-    )
+def _growing(counts: tuple[int, ...]) -> tuple[int, ...]:
+    if counts != tuple(sorted(set(counts))):
+        raise PydanticCustomError("order", "must grow")
+    return counts
 
 
-def _growing(value: object) -> bool:
-    whole = isinstance(value, list) and all(type(each) is int and each > 0 for each in value)
-    return whole and bool(value) and value == sorted(set(value))  # type: ignore[call-overload]
-
-
-def _shares(value: object) -> bool:
-    kept, _ = _between(0, 1, lowest_too=True)
-    return isinstance(value, list) and all(map(kept, value))
-
-
-def _by_dtype(value: object) -> bool:
-    kept, _ = _between(0, 100)
-    return isinstance(value, dict) and value.keys() <= set(_DTYPES) and all(map(kept, value.values()))
-
-
-_RULES: dict[str, tuple[Callable[[object], bool], str]] = {
-    "error_rate": _between(0, 0.5),
-    "smallest_effect": _between(0, 100, lowest_too=True),
-    "stages": (_growing, "a list of growing whole numbers"),
-    "gates": (_shares, "a list of numbers from 0 to 1"),
-    "spending": _between(0, 10),
-    "usual_flips": _between(0, 0.5, lowest_too=True),
-    "pooled_error_rate": _between(0, 0.5),
-    "pooled_correction": (lambda value: value in ("bh", "by"), '"bh" or "by"'),
-    "pooled_smallest_effect": _between(0, 100, lowest_too=True),
-    "warning_error_rate": _between(0, 0.5),
-    "warning_smallest_effect": _between(0, 100, lowest_too=True),
-    "warning_smallest_scatter": (_by_dtype, f"a table of numbers above 0, by {', '.join(_DTYPES)}"),
-    "warning_fails": (lambda value: isinstance(value, bool), "true or false"),
-}
+def _dtype(name: str) -> str:
+    if name not in _DTYPES:
+        raise ValueError(f"is for nothing that models compute in; there are {', '.join(_DTYPES)}")
+    return name
 
 
 class ThresholdError(ValueError):
@@ -92,21 +72,27 @@ class Thresholds:
         warning_fails: Whether a night fails where expected answers became less likely.
     """
 
-    error_rate: float = 0.05
+    __pydantic_config__ = STRICT
+
+    error_rate: ErrorRate = 0.05
     comparisons: int = 1
-    smallest_effect: float = 2.0
-    stages: tuple[int, ...] = ()
-    gates: tuple[float, ...] = ()
+    smallest_effect: Percentage = 2.0
+    stages: Annotated[
+        tuple[Annotated[int, Field(gt=0, description="a whole number above 0")], ...],
+        Field(min_length=1, description="a list of growing whole numbers"),
+        AfterValidator(_growing),
+    ] = ()
+    gates: Annotated[tuple[Probability, ...], Field(description="a list of numbers from 0 to 1")] = ()
     samples: int | None = None
-    spending: float = 1.0
-    usual_flips: float = 0.02
-    pooled_error_rate: float = 0.05
+    spending: Exponent = 1.0
+    usual_flips: Annotated[float, Field(ge=0, le=0.5, description="a number from 0 to 0.5")] = 0.02
+    pooled_error_rate: ErrorRate = 0.05
     pooled_correction: Literal["bh", "by"] = "by"
-    pooled_smallest_effect: float = 0.5
-    warning_error_rate: float = 0.01
-    warning_smallest_effect: float = 0.02
-    warning_smallest_scatter: Mapping[str, float] = field(default_factory=dict)
-    warning_fails: bool = False
+    pooled_smallest_effect: Percentage = 0.5
+    warning_error_rate: ErrorRate = 0.01
+    warning_smallest_effect: Percentage = 0.02
+    warning_smallest_scatter: Mapping[Annotated[str, AfterValidator(_dtype)], Nats] = field(default_factory=dict)
+    warning_fails: Flag = False
 
     @property
     def significant(self) -> float:
@@ -198,55 +184,46 @@ def load_thresholds(path: Path, models: Collection[str], tasks: Collection[str])
         ThresholdError: The file cannot be read, or a field is unknown or out of range.
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-        tables = {"models": _overrides("models", given, models), "tasks": _overrides("tasks", given, tasks)}
-        usual = {} if path == DEFAULT else tomllib.loads(DEFAULT.read_text(encoding="utf-8"))
-        table = ThresholdTable(Thresholds(**_checked({**usual, **given}, "")), **tables)
-        _check_gates(table)
-    except OSError as error:
-        raise ThresholdError(f"{path}: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, ThresholdError) as error:
+        given = read_toml(path)
+        tables = {
+            kind: _changes(kind, given.pop(kind, {}), known) for kind, known in (("models", models), ("tasks", tasks))
+        }
+        usual = {} if path == DEFAULT else read_toml(DEFAULT)
+        common = checked_record(Thresholds, {**usual, **given}, **_OF_THE_RUN)
+        table = ThresholdTable(common, tables["models"], tables["tasks"])
+        for model, task in product((None, *table.models), (None, *table.tasks)):
+            _check_gates(table, model, task)
+        return table
+    except UnreadableFile as error:
+        raise ThresholdError(str(error)) from None
+    except (FieldError, ThresholdError) as error:
         raise ThresholdError(f"{path}: {error}") from None
-    return table
 
 
-def _check_gates(table: ThresholdTable) -> None:
-    owners = [("", {}), *((f"{name}: ", changes) for name, changes in [*table.models.items(), *table.tasks.items()])]
-    for owner, changes in owners:
-        thresholds = replace(table.common, **changes)
-        if len(thresholds.gates) != len(thresholds.stages) - 1:
-            raise ThresholdError(
-                f"{owner}gates must have one number for each of the {len(thresholds.stages)} stages but the last, "
-                f"not {list(thresholds.gates)}"
-            )
+def _check_gates(table: ThresholdTable, model: str | None, task: str | None) -> None:
+    owners = [dotted(kind, [name]) for kind, name in (("models", model), ("tasks", task)) if name is not None]
+    changes = {**table.models.get(model or "", {}), **table.tasks.get(task or "", {})}
+    thresholds = replace(table.common, **changes)
+    if len(thresholds.gates) != len(thresholds.stages) - 1:
+        raise ThresholdError(
+            f"{' with '.join(owners)}{': ' if owners else ''}gates must have one number for each of the "
+            f"{len(thresholds.stages)} stages but the last, not {list(thresholds.gates)}"
+        )
 
 
-def _overrides(kind: str, given: dict[str, Any], known: Collection[str]) -> dict[str, dict[str, Any]]:
-    tables = given.pop(kind, {})
-    if not isinstance(tables, dict):
-        raise ThresholdError(f"{kind} must be a table, not {tables!r}")
-    for name, changes in tables.items():
+def _changes(kind: str, given: object, known: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The fields that the tables of some models or tasks give, each right by itself."""
+    if not isinstance(given, dict):
+        raise ThresholdError(f"{kind} must be a table, not {shown(given)}")
+    for name, changes in given.items():
+        where = dotted(kind, [name])
         if name not in known:
-            raise ThresholdError(_unknown(kind.removesuffix("s"), name, known))
-        if not isinstance(changes, dict):
-            raise ThresholdError(f"{kind}.{name} must be a table, not {changes!r}")
+            raise ThresholdError(unknown_name(kind.removesuffix("s"), name, list(known)))
         for each in _OF_THE_NIGHT:
-            if each in changes:
-                raise ThresholdError(f"{kind}.{name}.{each} belongs to the whole night; give it above all tables")
-    return {name: _checked(changes, f"{kind}.{name}.") for name, changes in tables.items()}
-
-
-def _checked(given: Mapping[str, Any], where: str) -> dict[str, Any]:
-    for name, value in given.items():
-        if name not in _RULES:
-            raise ThresholdError(_unknown("field", f"{where}{name}", [f"{where}{each}" for each in _RULES]))
-        kept, rule = _RULES[name]
-        if not kept(value):
-            raise ThresholdError(f"{where}{name} must be {rule}, not {value!r}")
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-def _unknown(kind: str, given: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(given, known, n=1, cutoff=0.5)
-    hint = f" (did you mean {near[0]}?)" if near else ""
-    return f"unknown {kind} {given}{hint}; there are {', '.join(known)}"
+            if isinstance(changes, dict) and each in changes:
+                raise ThresholdError(f"{where}.{each} belongs to the whole night; give it above all tables")
+        checked_record(Thresholds, changes, where, hidden=_OF_THE_NIGHT, **_OF_THE_RUN)
+    return {
+        name: {field: tuple(value) if isinstance(value, list) else value for field, value in changes.items()}
+        for name, changes in given.items()
+    }

@@ -7,36 +7,30 @@ import json
 import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import torch
 from torch import Tensor
 
-from models.families.state_spaces.configuration import ConfigurationError, StateSpacesConfiguration
-from models.families.state_spaces.model import StateSpacesModel
+from models.checkpoints.errors import CheckpointError
 
 __all__ = [
-    "CheckpointError",
+    "CONFIGURATION_FILE",
+    "PICKLED_WEIGHTS_FILE",
     "check_tensors",
     "configuration_fingerprint",
-    "load_state_spaces",
     "read_configuration",
     "read_tensors",
     "take_tied_output",
     "weights_files",
     "weights_fingerprint",
-    "write_checkpoint",
     "write_safetensors",
 ]
 
-_CONFIGURATION = "config.json"
-_PICKLED = "pytorch_model.bin"
+CONFIGURATION_FILE: Final = "config.json"
+PICKLED_WEIGHTS_FILE: Final = "pytorch_model.bin"
 _SAFE = "model.safetensors"
 _NAMED_AT_MOST = 6
-
-
-class CheckpointError(ValueError):
-    """A checkpoint directory that lacks a file, or whose content does not make the model."""
 
 
 def read_configuration(directory: Path) -> dict[str, Any]:
@@ -45,14 +39,14 @@ def read_configuration(directory: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It is missing or not a JSON object.
     """
-    path = directory / _CONFIGURATION
+    path = directory / CONFIGURATION_FILE
     if not directory.is_dir():
         raise CheckpointError(f"no checkpoint directory at {directory}")
     try:
         given = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise CheckpointError(f"checkpoint {directory} has no {_CONFIGURATION}") from None
-    except (OSError, ValueError) as error:
+        raise CheckpointError(f"checkpoint {directory} has no {CONFIGURATION_FILE}") from None
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is not readable as JSON: {error}") from error
     if not isinstance(given, dict):
         raise CheckpointError(f"{path} must hold a JSON object, not {type(given).__name__}")
@@ -74,13 +68,13 @@ def weights_files(directory: Path) -> list[Path]:
     Raises:
         CheckpointError: There is none, the index is not readable, or a shard is missing.
     """
-    for name in (_SAFE, _PICKLED):
+    for name in (_SAFE, PICKLED_WEIGHTS_FILE):
         if (directory / name).is_file():
             return [directory / name]
         index = directory / f"{name}.index.json"
         if index.is_file():
             return _shards(index)
-    raise CheckpointError(f"checkpoint {directory} has neither {_SAFE} nor {_PICKLED}")
+    raise CheckpointError(f"checkpoint {directory} has neither {_SAFE} nor {PICKLED_WEIGHTS_FILE}")
 
 
 def _shards(index: Path) -> list[Path]:
@@ -147,47 +141,6 @@ def _read(path: Path) -> dict[str, Tensor]:
     return loaded
 
 
-def load_state_spaces(directory: Path, device: torch.device, dtype: torch.dtype) -> StateSpacesModel:
-    """Loads a checkpoint of the state-spaces family.
-
-    Args:
-        directory: Holds `config.json` and `pytorch_model.bin` or `model.safetensors`.
-        device: Where the model goes.
-        dtype: What its weights are cast to.
-
-    Raises:
-        CheckpointError: A file is missing or damaged, the configuration is not this family's, or
-            tensors are missing, left over or of another shape.
-    """
-    try:
-        configuration = StateSpacesConfiguration.from_json(read_configuration(directory))
-    except ConfigurationError as error:
-        raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    tensors = read_tensors(directory)
-    with torch.device("meta"):
-        model = StateSpacesModel(configuration)
-    expected = dict(model.state_dict())
-    if configuration.tie_embeddings:
-        # Some files leave the tied output layer out, others repeat the embedding.
-        tensors.setdefault("lm_head.weight", tensors.get("backbone.embedding.weight", torch.empty(0)))
-    check_tensors(directory, expected, tensors)
-    model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
-    model.tie_weights()
-    return model.eval().requires_grad_(False)
-
-
-def write_checkpoint(directory: Path, model: StateSpacesModel, dtype: torch.dtype = torch.float16) -> None:
-    """Writes a model as the state-spaces checkpoints are published."""
-    directory.mkdir(parents=True, exist_ok=True)
-    tensors = {key: tensor.detach().to("cpu", dtype) for key, tensor in model.state_dict().items()}
-    if model.configuration.tie_embeddings:
-        tensors["lm_head.weight"] = tensors["backbone.embedding.weight"]
-    torch.save(tensors, directory / _PICKLED)
-    configuration = {name: getattr(model.configuration, name) for name in model.configuration.__dataclass_fields__}
-    text = json.dumps(configuration, indent=4) + "\n"
-    (directory / _CONFIGURATION).write_text(text, encoding="utf-8")
-
-
 def write_safetensors(
     directory: Path, tensors: Mapping[str, Tensor], configuration: Mapping[str, Any], dtype: torch.dtype
 ) -> None:
@@ -206,7 +159,7 @@ def write_safetensors(
     # transformers refuses a file that does not say whose tensors it has.
     save_file(cast, directory / _SAFE, metadata={"format": "pt"})
     text = json.dumps({**configuration, "torch_dtype": str(dtype).removeprefix("torch.")}, indent=2, sort_keys=True)
-    (directory / _CONFIGURATION).write_text(text + "\n", encoding="utf-8")
+    (directory / CONFIGURATION_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 def take_tied_output(directory: Path, tensors: dict[str, Tensor], output: str, embedding: str) -> None:

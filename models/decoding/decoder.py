@@ -8,7 +8,7 @@ from typing import Protocol, Self, TypeVar, runtime_checkable
 import torch
 from torch import Tensor
 
-__all__ = ["Decoder", "DraftingDecoder", "State", "StateType", "read_in_pieces"]
+__all__ = ["Decoder", "DraftingDecoder", "EmulatingDecoder", "State", "StateType", "read_in_pieces"]
 
 
 class State(Protocol):
@@ -36,14 +36,14 @@ class Decoder(Protocol[StateType]):
 
     Attributes:
         device: Where its weights are.
-        forks: Whether it is worth its while to read a prefix once and go on from there for many prompts.
+        shares_prefixes: Whether it is worth its while to read a prefix once and go on from there for many prompts.
     """
 
     @property
     def device(self) -> torch.device: ...
 
     @property
-    def forks(self) -> bool: ...
+    def shares_prefixes(self) -> bool: ...
 
     def empty_state(self, batch: int, capacity: int) -> StateType:
         """The state before any token, with room for `capacity` tokens a row."""
@@ -92,6 +92,18 @@ class DraftingDecoder(Decoder[StateType], Protocol[StateType]):
         """
 
 
+@runtime_checkable
+class EmulatingDecoder(Protocol):
+    """A decoder that can take on known defects of other implementations."""
+
+    def emulate(self, defects: Sequence[str]) -> None:
+        """Takes defects on.
+
+        Raises:
+            ValueError: A defect is unknown, or this model has nothing that it could show in.
+        """
+
+
 @torch.inference_mode()
 def read_in_pieces(
     decoder: Decoder[StateType], ids: Sequence[int], state: StateType, at_once: int
@@ -108,7 +120,7 @@ def read_in_pieces(
         The logits after the last token, [1, vocabulary], and the state after it.
     """
     device = decoder.device
-    size = at_once if decoder.forks else len(ids)
+    size = at_once if decoder.shares_prefixes else len(ids)
     for begin in range(0, len(ids), size):
         new = torch.tensor([ids[begin : begin + size]], device=device)
         logits, state = decoder.prefill(new, torch.tensor([new.shape[1]], device=device), state)

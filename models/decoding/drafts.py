@@ -56,7 +56,7 @@ def read_prompts_and_drafts(
     ids, lengths = padded(whole, decoder.device)
     drafted, counts = padded(drafts, decoder.device)
     every, state = decoder.prefill_drafted(ids, lengths, counts, state)
-    return every[:, 0], _weighed(every, drafted, counts), state
+    return every[:, 0], _compared_with(every, drafted, counts), state
 
 
 def read_drafts(
@@ -73,7 +73,7 @@ def read_drafts(
     ids, lengths = padded(drafts, logits.device)
     longest = ids.shape[1]
     if not longest:
-        return _weighed(logits[:, None], ids, lengths)
+        return _compared_with(logits[:, None], ids, lengths)
     at_once = max(_LOGITS_BYTES // (_FLOAT_BYTES * logits.shape[1] * (longest + 1)), 1)
     read: list[ReadDraft] = []
     for rows in torch.arange(len(drafts), device=logits.device).split(at_once):
@@ -81,11 +81,11 @@ def read_drafts(
         tokens = functional.pad(ids[rows], (0, max(2 - longest, 0)))
         before = state if len(rows) == len(drafts) else state.select(rows)
         after = decoder.logits(tokens, lengths[rows].clamp(min=1), before)[:, :longest]
-        read += _weighed(torch.cat([logits[rows, None], after], 1), ids[rows], lengths[rows])
+        read += _compared_with(torch.cat([logits[rows, None], after], 1), ids[rows], lengths[rows])
     return read
 
 
-def _weighed(every: Tensor, drafts: Tensor, lengths: Tensor) -> list[ReadDraft]:
+def _compared_with(every: Tensor, drafts: Tensor, lengths: Tensor) -> list[ReadDraft]:
     """What a model makes of drafts.
 
     Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Generic
 
@@ -17,7 +17,7 @@ from models.decoding.prefix_branches import Branch, PrefixReader, branches
 from models.decoding.prefix_states import PrefixStates
 from models.decoding.prefix_tree import prefix_tree
 
-__all__ = ["TOKENS_ON_CPU", "NonFiniteLogits", "batches", "greedy"]
+__all__ = ["TOKENS_ON_CPU", "AnswerListener", "GreedySettings", "NonFiniteLogits", "batches", "greedy"]
 
 # Prefixes end at least so many tokens apart, give or take, and there are at most so many along one prompt: every
 # one costs a call of its own.
@@ -81,18 +81,43 @@ def batches(lengths: Sequence[int], tokens: int, most: int | None = None) -> Ite
         yield _Batch(tuple(rows), lengths[rows[0]])
 
 
+@dataclass(frozen=True)
+class GreedySettings:
+    """How answers are decoded.
+
+    Attributes:
+        tokens_to_generate: At most so many new tokens each.
+        end_of_sequence: The token that ends an answer early; it is left out of the result.
+        batch_tokens: Tokens that are read at once, padding included; None takes what fits into memory.
+    """
+
+    tokens_to_generate: int
+    end_of_sequence: int | None = None
+    batch_tokens: int | None = None
+
+
+class AnswerListener:
+    """Hears of answers while they are decoded, and may end them; this one ignores all it hears."""
+
+    def finished(self, row: int, ids: list[int]) -> None:
+        """All new ids of the prompt with this index are known."""
+
+    def complete(self, row: int, ids: list[int]) -> bool:
+        """Whether more tokens than these first ones of a prompt's answer are of no use."""
+        return False
+
+    def log_likelihood_known(self, row: int, log_likelihood: float) -> None:
+        """The log-likelihood of the draft of the prompt with this index is known, in nats."""
+
+
 def greedy(
     decoder: Decoder[StateType],
     prompts: Sequence[Sequence[int]],
+    settings: GreedySettings,
     *,
-    tokens_to_generate: int,
-    end_of_sequence: int | None,
-    batch_tokens: int | None = None,
-    finished: Callable[[int, list[int]], None] = lambda row, ids: None,
-    settled: Callable[[int, list[int]], bool] = lambda row, ids: False,
-    prefixes: PrefixStates | None = None,
     drafts: Sequence[Sequence[int]] | None = None,
-    weighed: Callable[[int, float], None] = lambda row, log_likelihood: None,
+    prefixes: PrefixStates | None = None,
+    listener: AnswerListener | None = None,
 ) -> list[list[int]]:
     """Continues each prompt with its most likely tokens.
 
@@ -106,16 +131,12 @@ def greedy(
     Args:
         decoder: The model.
         prompts: Token ids, of any lengths.
-        tokens_to_generate: At most so many new tokens each.
-        end_of_sequence: The token that ends an answer early; it is left out of the result.
-        batch_tokens: Tokens that are read at once, padding included; None takes what fits into memory.
-        finished: Called with each prompt's index and new ids as soon as they are known.
-        settled: Asked with a prompt's index and its new ids so far, whether more of them are of no use.
-        prefixes: States after prefixes that earlier calls for this decoder have read; None shares within
-            this call alone.
+        settings: How answers are decoded.
         drafts: For each prompt, the token ids of an answer that is expected; as many of them are read as
             may be generated.
-        weighed: Called with each prompt's index and the log-likelihood of its draft, in nats.
+        prefixes: States after prefixes that earlier calls for this decoder have read; None shares within
+            this call alone.
+        listener: Hears of each answer.
 
     Returns:
         The new ids of each prompt, in the order of `prompts`.
@@ -124,30 +145,23 @@ def greedy(
         NonFiniteLogits: The model's output is not a number.
         torch.OutOfMemoryError: Not even one prompt fits into memory.
     """
+    listener = AnswerListener() if listener is None else listener
+    tokens_to_generate = settings.tokens_to_generate
     results: list[list[int]] = [[] for _ in prompts]
     if tokens_to_generate < 1:
         for row in range(len(prompts)):
-            finished(row, results[row])
+            listener.finished(row, results[row])
         return results
     if not prompts:
         return results
     longest = max(map(len, prompts))
     # Rounded, so that states can be kept from one call to the next of nearly the same length.
     capacity = -(-(longest + tokens_to_generate) // _CAPACITY_GRAIN) * _CAPACITY_GRAIN
-    room = _room(decoder, prompts[0][:_PROBED_TOKENS], capacity, batch_tokens)
-    continuation = _Continuation(
-        decoder,
-        prompts,
-        None if drafts is None else [draft[:tokens_to_generate] for draft in drafts],
-        results,
-        room,
-        tokens_to_generate,
-        end_of_sequence,
-        settled,
-        finished,
-        weighed,
-    )
-    if not decoder.forks or len(prompts) == 1:
+    room = _room(decoder, prompts[0][:_PROBED_TOKENS], capacity, settings.batch_tokens)
+    kept_drafts = None if drafts is None else [draft[:tokens_to_generate] for draft in drafts]
+    answers = _Answers(prompts, kept_drafts, results)
+    continuation = _Continuation(decoder, answers, settings, room, listener)
+    if not decoder.shares_prefixes or len(prompts) == 1:
         continuation.read([Branch(None, 0, tuple(range(len(prompts))))])
         return results
     grain = max(_GRAIN, longest // _PREFIXES_AT_MOST)
@@ -189,32 +203,31 @@ def _room(decoder: Decoder[Any], probed: Sequence[int], capacity: int, batch_tok
     return _Room(rows, batch_tokens or TOKENS_ON_CPU)
 
 
+@dataclass(frozen=True)
+class _Answers:
+    """The prompts of one call, their drafts if there are any, and the new ids of each so far."""
+
+    prompts: Sequence[Sequence[int]]
+    drafts: Sequence[Sequence[int]] | None
+    results: list[list[int]]
+
+
 class _Continuation(Generic[StateType]):
     """Continues prompts from the branches they leave by."""
 
     def __init__(
         self,
         decoder: Decoder[StateType],
-        prompts: Sequence[Sequence[int]],
-        drafts: Sequence[Sequence[int]] | None,
-        results: list[list[int]],
+        answers: _Answers,
+        settings: GreedySettings,
         room: _Room,
-        tokens_to_generate: int,
-        end_of_sequence: int | None,
-        settled: Callable[[int, list[int]], bool],
-        finished: Callable[[int, list[int]], None],
-        weighed: Callable[[int, float], None],
+        listener: AnswerListener,
     ) -> None:
         self._decoder = decoder
-        self._prompts = prompts
-        self._drafts = drafts
-        self._results = results
+        self._prompts, self._drafts, self._results = answers.prompts, answers.drafts, answers.results
+        self._tokens_to_generate, self._end_of_sequence = settings.tokens_to_generate, settings.end_of_sequence
         self._room = room
-        self._tokens_to_generate = tokens_to_generate
-        self._end_of_sequence = end_of_sequence
-        self._settled = settled
-        self._finished = finished
-        self._weighed = weighed
+        self._listener = listener
         self._done: set[int] = set()
 
     def read(self, branches: Sequence[Branch[StateType]]) -> None:
@@ -298,8 +311,8 @@ class _Continuation(Generic[StateType]):
         for row, draft in zip(part, read, strict=True):
             if not all(draft.finite):
                 raise NonFiniteLogits(row, draft.finite.index(False))
-            self._weighed(row, draft.log_likelihood)
-        if not self._decoder.forks:
+            self._listener.log_likelihood_known(row, draft.log_likelihood)
+        if not self._decoder.shares_prefixes:
             return part, logits, state
         going = [
             i
@@ -351,8 +364,8 @@ class _Continuation(Generic[StateType]):
         if new != self._end_of_sequence:
             ids.append(new)
         last = new == self._end_of_sequence or len(ids) == self._tokens_to_generate
-        if not last and not self._settled(row, ids):
+        if not last and not self._listener.complete(row, ids):
             return True
         self._done.add(row)
-        self._finished(row, ids)
+        self._listener.finished(row, ids)
         return False

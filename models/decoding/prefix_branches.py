@@ -55,7 +55,7 @@ class PrefixReader(Generic[StateType]):
     @torch.inference_mode()
     def state(self, ids: Sequence[int], before: StateType | None, read: int) -> StateType:
         """The state of one row after ids, of which `before` has read the first `read`; that stays as it is."""
-        found = self.known.longest(ids, read, self.capacity)
+        found = self.known.longest_prefix(ids, read, self.capacity)
         if found is not None:
             read, before = found
             if read == len(ids):

@@ -31,7 +31,7 @@ class PrefixStates:
         self._kept: OrderedDict[tuple[int, bytes], _Kept] = OrderedDict()
         self._bytes = 0
 
-    def longest(self, ids: Sequence[int], beyond: int, capacity: int) -> tuple[int, Any] | None:
+    def longest_prefix(self, ids: Sequence[int], beyond: int, capacity: int) -> tuple[int, Any] | None:
         """The state after the longest known prefix of ids that has more than `beyond` tokens, and its length.
 
         The state stays here: who goes on from it has to fork it.

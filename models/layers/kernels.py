@@ -12,7 +12,7 @@ import importlib
 import importlib.util
 import os
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -109,27 +109,27 @@ def plain_only() -> Iterator[None]:
         _forced.pop()
 
 
-def missing() -> dict[str, str]:
-    """By package, why it cannot be used; found without importing any of them.
+def missing(kernels: Iterable[Kernel] = KERNELS) -> dict[str, str]:
+    """By package of some kernels, why it cannot be used; found without importing any of them.
 
     Raises:
         ValueError: The environment variable `VARIABLE` has an unknown value.
     """
-    reasons = {package.name: _lacking(package) for package in PACKAGES}
+    reasons = {kernel.package.name: _lacking(kernel.package) for kernel in kernels}
     if _is_plain():
         return dict.fromkeys(reasons, f"{VARIABLE}=plain")
     return {name: reason for name, reason in reasons.items() if reason is not None}
 
 
-def used() -> str:
-    """The packages whose kernels run on CUDA, for the record of a run: their names, or `plain`.
+def used(kernels: Iterable[Kernel] = KERNELS) -> str:
+    """The packages of some kernels that run on CUDA, for the record of a run: their names, or `plain`.
 
     Raises:
         ValueError: The environment variable `VARIABLE` has an unknown value.
     """
     if _is_plain():
         return "plain"
-    return ", ".join(dict.fromkeys(each.package.name for each in KERNELS if _imported(each))) or "plain"
+    return ", ".join(dict.fromkeys(each.package.name for each in kernels if _imported(each))) or "plain"
 
 
 def _is_plain() -> bool:

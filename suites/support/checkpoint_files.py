@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import CheckpointError
 from suites.support.tiny_models import difference, random_ids
 
 __all__ = ["casts", "change", "is_read_back", "refused", "transformers_reads"]

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from models.decoding.decoder import Decoder
-from models.decoding.greedy import greedy
-from suites.support.tiny_models import MAMBA2, difference, random_ids
+from models.decoding.greedy import GreedySettings, greedy
+from suites.support.tiny_models import VOCABULARY, difference, random_ids
 
 __all__ = [
     "batched_difference",
@@ -21,9 +21,6 @@ __all__ = [
     "read_alone",
     "steps_difference",
 ]
-
-# Of the tiny models; those of others are given.
-VOCABULARY: int = MAMBA2["vocab_size"]
 
 
 def read_alone(made: Decoder[Any], ids: Tensor) -> tuple[Tensor, Any]:
@@ -126,7 +123,7 @@ def greedy_tokens(
 ) -> tuple[list[list[int]], list[list[int]]]:
     """What batched cached decoding takes after random prompts, and what full forwards find likeliest at each place."""
     prompts = [random_ids(length, seed=length, vocabulary=vocabulary).tolist() for length in lengths]
-    found = greedy(made, prompts, tokens_to_generate=steps, end_of_sequence=None, batch_tokens=1000)
+    found = greedy(made, prompts, GreedySettings(steps, batch_tokens=1000))
     likeliest = []
     for prompt, new in zip(prompts, found, strict=True):
         ids = torch.tensor([prompt])

@@ -1,116 +1,91 @@
-"""Tiny random models of the state-spaces family, and how far two tensors of logits are apart."""
+"""Tiny random models of every family, and how far two tensors of logits are apart."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models.families.state_spaces.configuration import StateSpacesConfiguration
-from models.families.state_spaces.model import StateSpacesModel
-from zoo.training.initializations import initialize_state_spaces
+import suites.support.families
+from models.families import family_named
+from models.families.family import Family
 
-__all__ = [
-    "CONFIGURATIONS",
-    "HYBRID",
-    "MAMBA2",
-    "TRANSFORMER",
-    "changed",
-    "difference",
-    "random_ids",
-    "tiny",
-    "tiny_model",
-]
+__all__ = ["TOLERANCE", "VOCABULARY", "TinyFamily", "difference", "random_ids", "tiny", "tiny_families"]
 
-MAMBA2: Mapping[str, Any] = {
-    "d_model": 32,
-    "d_intermediate": 0,
-    "n_layer": 2,
-    "vocab_size": 53,
-    "ssm_cfg": {"layer": "Mamba2", "d_state": 8, "headdim": 8},
-    "attn_layer_idx": [],
-    "attn_cfg": {},
-}
-
-# Attention between two Mamba2 layers: either kind is followed by the other.
-HYBRID: Mapping[str, Any] = {
-    **MAMBA2,
-    "d_intermediate": 64,
-    "n_layer": 3,
-    "attn_layer_idx": [1],
-    "attn_cfg": {
-        "causal": True,
-        "d_conv": 4,
-        "head_dim": 8,
-        "num_heads": 4,
-        "out_proj_bias": False,
-        "qkv_proj_bias": False,
-        "rotary_emb_dim": 4,
-    },
-}
-
-TRANSFORMER: Mapping[str, Any] = {
-    **HYBRID,
-    "n_layer": 2,
-    "ssm_cfg": {},
-    "attn_layer_idx": [0, 1],
-    "attn_cfg": {**HYBRID["attn_cfg"], "d_conv": 0, "rotary_emb_dim": 8},
-}
+# The largest difference between logits that rounding explains, as a share of their scale.
+TOLERANCE = 1e-4
+# Of all tiny models.
+VOCABULARY = 53
 
 
-def changed(configuration: Mapping[str, Any], **fields: Any) -> dict[str, Any]:
-    """A configuration with some fields replaced; within `ssm_cfg` and `attn_cfg`, field by field."""
-    merged = {name: {**configuration[name], **fields.pop(name, {})} for name in ("ssm_cfg", "attn_cfg")}
-    return {**configuration, **merged, **fields}
+@dataclass(frozen=True)
+class TinyFamily:
+    """Tiny random models of one family, for the tests that every family has to pass.
 
+    No weight is at a neutral value, so that each one matters.
 
-CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
-    "mamba2": MAMBA2,
-    "mamba2-gated-mlp": changed(MAMBA2, d_intermediate=64),
-    "mamba2-two-groups": changed(MAMBA2, ssm_cfg={"ngroups": 2}),
-    "mamba2-norm-before-gate": changed(MAMBA2, ssm_cfg={"norm_before_gate": True}),
-    "mamba2-no-inner-norm": changed(MAMBA2, ssm_cfg={"rmsnorm": False}),
-    "mamba2-skip-per-channel": changed(MAMBA2, ssm_cfg={"D_has_hdim": True}),
-    "mamba2-narrow-state-space": changed(MAMBA2, ssm_cfg={"d_ssm": 48}),
-    "mamba2-limited-dt": changed(MAMBA2, ssm_cfg={"dt_limit": [0.01, 0.02]}),
-    "mamba2-biases": changed(MAMBA2, ssm_cfg={"bias": True, "conv_bias": False}),
-    "mamba2-layer-norm": changed(MAMBA2, rms_norm=False),
-    "hybrid": HYBRID,
-    "hybrid-attention-last": changed(HYBRID, n_layer=2),
-    "hybrid-grouped": changed(HYBRID, attn_cfg={"num_heads_kv": 2}),
-    "hybrid-interleaved": changed(HYBRID, attn_cfg={"rotary_emb_interleaved": True}),
-    "hybrid-parallel-mlp": changed(HYBRID, attn_cfg={"mlp_dim": 200}),
-    "hybrid-untied": changed(HYBRID, tie_embeddings=False, residual_in_fp32=False),
-    "transformer": TRANSFORMER,
-    "transformer-grouped": changed(TRANSFORMER, attn_cfg={"num_heads_kv": 1, "softmax_scale": 0.5}),
-    "transformer-biases": changed(TRANSFORMER, attn_cfg={"qkv_proj_bias": True, "out_proj_bias": True}),
-    "transformer-layer-norm": changed(TRANSFORMER, rms_norm=False),
-}
+    Attributes:
+        name: The family's.
+        kinds: By name, what makes a new model of a kind.
+        written: The kind that checkpoints are damaged of.
+        write: Writes a model into a directory as it is published, in float32.
+        main: The kinds that are put also to the tests of what all kinds share.
+        lost: The key of a tensor of `written` without which nothing is loaded.
+        misshapen: That of one whose shape is checked.
+        published_dtype: Of the weights that the family's own writer makes of a model; None where it has none.
+        tied: A kind with a tied output layer, and the keys of that layer and of the embedding in its files.
+        half_state: The dtypes of a state in bfloat16.
+        neutral: Parts of the names of weights that change no logits.
+        ours: Whether the loaded model is a class of ours, with gradients and a configuration of its own.
+        harden: Brings weights to where a gradient might break.
+    """
 
+    name: str
+    kinds: Mapping[str, Callable[[], Any]]
+    written: str
+    write: Callable[[Path, Any], None]
+    main: tuple[str, ...]
+    lost: str
+    misshapen: str
+    published_dtype: torch.dtype | None = None
+    tied: tuple[str, str, str] | None = None
+    half_state: frozenset[torch.dtype] | set[torch.dtype] = frozenset({torch.bfloat16})
+    neutral: tuple[str, ...] = ()
+    ours: bool = True
+    harden: Callable[[Any], None] = lambda model: None
 
-def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> StateSpacesModel:
-    """A random model with no weight at a neutral value, so that each one matters."""
-    made = StateSpacesModel(StateSpacesConfiguration.from_json(configuration))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        initialize_state_spaces(made)
-        for name, parameter in made.named_parameters():
-            # Small embeddings stay small: in a model that merely repeats its last token no layer matters.
-            if name != "backbone.embedding.weight":
-                parameter += 0.1 * torch.randn_like(parameter)
-    return made.eval().requires_grad_(False)
+    @property
+    def family(self) -> Family:
+        """Its record."""
+        return family_named(self.name)
+
+    def load(self, directory: Path, dtype: torch.dtype = torch.float32) -> Any:
+        """The model of a directory, on the processor."""
+        return self.family.load(directory, torch.device("cpu"), dtype)
 
 
 @functools.cache
-def tiny(kind: str) -> StateSpacesModel:
-    """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
-    return tiny_model(CONFIGURATIONS[kind])
+def tiny_families() -> Mapping[str, TinyFamily]:
+    """Those of all families whose models are checkpoints, by the family's name."""
+    modules = [each.name for each in pkgutil.iter_modules(suites.support.families.__path__)]
+    found = [importlib.import_module(f"suites.support.families.{name}").TINY for name in modules]
+    return {each.name: each for each in found}
 
 
-def random_ids(*shape: int, seed: int = 0, vocabulary: int = MAMBA2["vocab_size"]) -> Tensor:
+@functools.cache
+def tiny(family: str, kind: str) -> Any:
+    """A model of some kind; shared, so not to be changed."""
+    return tiny_families()[family].kinds[kind]()
+
+
+def random_ids(*shape: int, seed: int = 0, vocabulary: int = VOCABULARY) -> Tensor:
     """Token ids from a seed."""
     return torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(seed))
 

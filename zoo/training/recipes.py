@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from zoo.training.texts import Mixture
+from pydantic import Field
 
-__all__ = ["Recipe", "Stage", "load_recipe", "recipe_names"]
+from core.checked_fields import STRICT, Amount, Count, FieldError, Text, checked_record
+from core.names import unknown_name
+from core.text_files import read_toml
+from zoo.training.texts import Mixture, check_mixture
+
+__all__ = ["CurriculumStage", "Recipe", "load_recipe", "recipe_names"]
+
+Whole = Annotated[int, Field(ge=0, description="a whole number of at least 0")]
+NotNegative = Annotated[float, Field(ge=0, description="a number of at least 0")]
+Beta = Annotated[float, Field(ge=0, lt=1, description="a number from 0 to below 1")]
 
 _FOLDER = Path(__file__).with_name("recipes")
 
 
 @dataclass(frozen=True)
-class Stage:
+class CurriculumStage:
     """A stretch of training.
 
     Attributes:
@@ -27,9 +35,11 @@ class Stage:
         mixture: Fields of the recipe's mixture that are others in this stage.
     """
 
-    context: int
-    steps: int
-    learning_rate: float | None = None
+    __pydantic_config__ = STRICT
+
+    context: Count
+    steps: Count
+    learning_rate: Amount | None = None
     mixture: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -53,29 +63,27 @@ class Recipe:
         base: The card of the model whose weights this one begins with.
     """
 
-    seed: int
-    stages: tuple[Stage, ...]
-    tokens_per_step: int
-    learning_rate: float
-    warmup: int
-    weight_decay: float
-    betas: tuple[float, float]
-    clip: float
-    text_weight: float
+    __pydantic_config__ = STRICT
+
+    seed: Whole
+    stages: Annotated[tuple[CurriculumStage, ...], Field(min_length=1, description="a list of stages")]
+    tokens_per_step: Count
+    learning_rate: Amount
+    warmup: Whole
+    weight_decay: NotNegative
+    betas: Annotated[tuple[Beta, Beta], Field(description="a list of two numbers from 0 to below 1")]
+    clip: Amount
+    text_weight: NotNegative
     mixture: Mixture
     architecture: Mapping[str, Any] | None = None
-    embedding_std: float | None = None
-    base: str | None = None
-
-    def __post_init__(self) -> None:
-        if (self.architecture is None) == (self.base is None):
-            raise TypeError("either architecture or base is needed")
+    embedding_std: Amount | None = None
+    base: Text | None = None
 
     @property
     def steps(self) -> int:
         return sum(stage.steps for stage in self.stages)
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> CurriculumStage:
         """The stage of a step."""
         for stage in self.stages:
             if step < stage.steps:
@@ -116,19 +124,31 @@ def load_recipe(path_or_name: str) -> Recipe:
     """Reads a recipe by name or from a TOML file.
 
     Raises:
-        ValueError: There is no such recipe, or a field is missing or unknown.
+        ValueError: There is no such recipe, or a field is missing, unknown, of another type or out of range.
     """
-    path = Path(path_or_name) if path_or_name.endswith(".toml") else _FOLDER / f"{path_or_name}.toml"
-    if not path.is_file():
-        raise ValueError(f"no recipe {path_or_name!r}; there are {', '.join(recipe_names())}")
+    if path_or_name.endswith(".toml"):
+        path = Path(path_or_name)
+    elif path_or_name in recipe_names():
+        path = _FOLDER / f"{path_or_name}.toml"
+    else:
+        raise ValueError(f"{unknown_name('recipe', path_or_name, recipe_names())}, or the path of a .toml file")
+    given = read_toml(path)
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
-        given["stages"] = tuple(Stage(**stage) for stage in given["stages"])
-        given["mixture"] = Mixture(**given["mixture"])
-        given["betas"] = tuple(given["betas"])
-        recipe = Recipe(**given)
-        for stage in recipe.stages:
-            replace(recipe.mixture, **stage.mixture)
-        return recipe
-    except (tomllib.TOMLDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: {error}") from error
+        recipe = checked_record(Recipe, given)
+        _check(recipe, given)
+    except FieldError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return recipe
+
+
+def _check(recipe: Recipe, given: Mapping[str, Any]) -> None:
+    """Refuses fields that contradict each other, and texts that cannot be made."""
+    if (recipe.architecture is None) == (recipe.base is None):
+        raise FieldError("either architecture or base is needed")
+    check_mixture("mixture", recipe.mixture)
+    for number, stage in enumerate(recipe.stages):
+        name = f"stages[{number}]"
+        if stage.context > recipe.tokens_per_step:
+            raise FieldError(f"{name}.context must be at most tokens_per_step, {recipe.tokens_per_step}")
+        where = f"{name}.mixture"
+        check_mixture(where, checked_record(Mixture, {**given["mixture"], **stage.mixture}, where))

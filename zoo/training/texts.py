@@ -5,20 +5,36 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import accumulate, groupby
-from typing import Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
+from pydantic import AfterValidator, Field
+
+from core.checked_fields import STRICT, Count, FieldError, Flag, dotted
+from core.names import unknown_name
 from generators.draws import Draw
 from generators.frames import Frame, Special
-from generators.tasks.needles import Kind
+from generators.tasks.needles import HaystackKind, Kind
+from generators.tasks.registry import tasks
 from generators.tokenization import Tokenizer
 from models.cards import Card
 
-__all__ = ["NEEDLES", "Ends", "Mixture", "Part", "TrainingText", "encoded", "ends", "weighted"]
+__all__ = ["NEEDLES", "Ends", "Mixture", "Part", "TrainingText", "check_mixture", "encoded", "ends", "weighted"]
 
 # The kind of text that asks many questions about one haystack; every other kind is a registered task.
 NEEDLES = "needles"
 
 Name = TypeVar("Name", bound=str)
+
+
+def _some(weights: Mapping[Name, float]) -> Mapping[Name, float]:
+    if not sum(weights.values()):
+        raise ValueError("must have a weight above 0")
+    return weights
+
+
+Weights = Annotated[
+    Mapping[Name, Annotated[float, Field(ge=0, description="a number of at least 0")]], AfterValidator(_some)
+]
 
 
 @dataclass(frozen=True)
@@ -38,16 +54,40 @@ class Mixture:
         texts_alike: Whether the answers of every text weigh alike in the loss, however long, rather than every token.
     """
 
-    texts: Mapping[str, float]
-    haystack: Mapping[str, float]
-    key: Mapping[Kind, float]
-    value: Mapping[Kind, float]
-    asked: Mapping[str, float]
-    needles: int
-    filled: float
+    __pydantic_config__ = STRICT
+
+    texts: Weights[str]
+    haystack: Weights[HaystackKind]
+    key: Weights[Kind]
+    value: Weights[Kind]
+    asked: Weights[Literal["one", "values", "keys"]]
+    needles: Count
+    filled: Annotated[float, Field(ge=0, le=1, description="a number from 0 to 1")]
     parameters: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    any_hops: bool = False
-    texts_alike: bool = False
+    any_hops: Flag = False
+    texts_alike: Flag = False
+
+
+def check_mixture(where: str, mixture: Mixture) -> None:
+    """Refuses texts of tasks that there are not, and parameters that these have not.
+
+    Args:
+        where: The dotted name of the mixture's table.
+        mixture: What texts are made of.
+
+    Raises:
+        FieldError: A task or a parameter is unknown, or its value cannot be.
+    """
+    for name in mixture.texts:
+        if name != NEEDLES and name not in tasks():
+            raise FieldError(f"{where}.texts: {unknown_name('task', name, [NEEDLES, *tasks()])}")
+    for name, parameters in mixture.parameters.items():
+        if name not in tasks():
+            raise FieldError(f"{where}.parameters: {unknown_name('task', name, list(tasks()))}")
+        try:
+            tasks()[name].variant(name, parameters)
+        except ValueError as error:
+            raise FieldError(f"{dotted(where, ['parameters', name])}: {error}") from None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
 from generators.tasks.registry import tasks
-from models.decoding.greedy import greedy
+from models.decoding.greedy import GreedySettings, greedy
 from models.loading import load, prompting
 from zoo.cards import Zoo
 from zoo.training.families import new_model
@@ -126,9 +126,7 @@ class Trainer:
         answers = greedy(
             self.model,
             [example.ids for example in examples],
-            tokens_to_generate=tokens_to_generate,
-            end_of_sequence=self.tokenizer.end_of_sequence,
-            batch_tokens=32768,
+            GreedySettings(tokens_to_generate, end_of_sequence=self.tokenizer.end_of_sequence, batch_tokens=32768),
         )
         self.model.train()
         score = tasks()[task].score

@@ -8,13 +8,17 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from generators.tokenization import Tokenizer
+from generators.assembly import Piece, assemble, framed
+from generators.frames import Special
+from generators.tokenization import Tokenizer, TokenizerError
+from models.checkpoints.errors import CheckpointError
 from models.families.endpoint.requests import Connection, EndpointError, shown
 
 if TYPE_CHECKING:
     from models.families.endpoint.server import Server
+    from models.families.family import Surroundings
 
-__all__ = ["Endpoint", "EndpointError", "PromptTexts", "connect"]
+__all__ = ["Endpoint", "EndpointError", "PromptTexts", "connect", "connect_card"]
 
 # Where servers tell their version: vLLM, SGLang (new and old), TGI, llama.cpp.
 _VERSIONS: Final = (
@@ -24,6 +28,7 @@ _VERSIONS: Final = (
     ("/info", "version"),
     ("/props", "build_info"),
 )
+_PROBE: Final = "The grass is green. The sky is blue."
 # How a whole answer ends; TGI has had names of its own.
 _ENDS: Final = ("stop", "length", "eos_token", "stop_sequence")
 # How servers refuse a prompt of a type that they do not take.
@@ -82,7 +87,7 @@ class Endpoint:
         texts: What makes texts of them.
         owner: What the server says of who made it or the model (`owned_by`), if it does.
         version: Its version, if it tells one.
-        longest: The most tokens, prompt and answer, if it names a limit.
+        max_positions: The most tokens, prompt and answer, if it names a limit.
     """
 
     server: Server
@@ -90,7 +95,7 @@ class Endpoint:
     texts: PromptTexts
     owner: str | None = None
     version: str | None = None
-    longest: int | None = None
+    max_positions: int | None = None
 
     @property
     def environment(self) -> dict[str, Any]:
@@ -195,6 +200,27 @@ class Endpoint:
         else:
             advice = "is the card's tokenizer the served model's, and are its longest inputs long enough?"
         raise EndpointError(f"{url} read {read} tokens of a prompt of {expected}; {advice}")
+
+
+def connect_card(given: Surroundings) -> Endpoint:
+    """Connects to the server of a card.
+
+    Raises:
+        CheckpointError: The card names no server, or the server does not answer as the card says.
+    """
+    card, frame = given.card, given.frame
+    if card.server is None:
+        raise CheckpointError(f"model {card.name}: an endpoint's card needs a server")
+    try:
+        return connect(
+            card.server,
+            given.tokenizer,
+            probe=assemble(given.tokenizer, framed(frame, [Piece(_PROBE)], "")).ids,
+            special=[part.text for part in (*frame.before, *frame.after) if isinstance(part, Special)],
+            beginning_of_sequence=card.beginning_of_sequence,
+        )
+    except (EndpointError, TokenizerError) as error:
+        raise CheckpointError(f"model {card.name}: {error}") from None
 
 
 def connect(

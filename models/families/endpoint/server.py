@@ -7,16 +7,55 @@ import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field
+
+from core.checked_fields import STRICT, Count, Flag
+from core.display import shown
 
 __all__ = ["Server"]
 
-_PROMPTS: Final = ("auto", "ids", "text")
 _VERSION: Final = "/v1"
 # What every request says by itself.
 _OWN: Final = ("echo", "max_tokens", "model", "n", "prompt", "stream", "temperature")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+        port_is_one = parts.port is None or parts.port > 0
+    except ValueError:
+        parts, port_is_one = urlsplit(""), False
+    # What stands before the host may be a password, so it is not repeated.
+    if "@" in url:
+        raise ValueError("must not hold a user's name or password; api_key_variable names where a key is")
+    if parts.scheme not in ("http", "https") or not parts.hostname or not port_is_one or parts.query or parts.fragment:
+        raise ValueError(f"must be an address like http://host:8000/v1, not {shown(url)}")
+    return url
+
+
+def _variable(name: str | None) -> str | None:
+    if name is not None and not _VARIABLE.fullmatch(name):
+        # What stands here by mistake may be the key, so it is not repeated.
+        raise ValueError("must be the name of an environment variable, never the key itself")
+    return name
+
+
+def _free(name: str) -> str:
+    if name in _OWN:
+        raise ValueError("cannot be set: every request says it already")
+    return name
+
+
+def _sendable(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        json.dumps(request, allow_nan=False)
+    except ValueError as error:
+        raise ValueError(f"cannot be sent as JSON: {error}") from None
+    return request
 
 
 @dataclass(frozen=True)
@@ -37,36 +76,21 @@ class Server:
             checkpoint's generation settings would change greedy decoding.
     """
 
-    url: str
-    model: str
-    prompts: Literal["auto", "ids", "text"] = "auto"
-    adds_beginning: bool = False
-    concurrency: int = 8
-    timeout: float = 600.0
-    attempts: int = 6
-    api_key_variable: str | None = None
-    request: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    __pydantic_config__ = STRICT
 
-    def __post_init__(self) -> None:
-        """Raises ValueError for a field that cannot be; the message begins with its name."""
-        _check_url(self.url)
-        if not isinstance(self.model, str) or not self.model:
-            raise ValueError(f"model must be the name that the server gives the model, not {self.model!r}")
-        if self.prompts not in _PROMPTS:
-            raise ValueError(f"prompts must be one of {', '.join(_PROMPTS)}, not {self.prompts!r}")
-        if not isinstance(self.adds_beginning, bool):
-            raise ValueError(f"adds_beginning must be true or false, not {self.adds_beginning!r}")
-        for name in ("concurrency", "attempts"):
-            if type(number := getattr(self, name)) is not int or number < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, not {number!r}")
-        if type(self.timeout) not in (int, float) or not 0 < self.timeout < float("inf"):
-            raise ValueError(f"timeout must be a number of seconds above 0, not {self.timeout!r}")
-        # What stands here by mistake may be the key, so it is not repeated.
-        if self.api_key_variable is not None and not (
-            isinstance(self.api_key_variable, str) and _VARIABLE.fullmatch(self.api_key_variable)
-        ):
-            raise ValueError("api_key_variable must be the name of an environment variable, never the key itself")
-        _check_request(self.request)
+    url: Annotated[str, Field(description="an address like http://host:8000/v1"), AfterValidator(_address)]
+    model: Annotated[str, Field(min_length=1, description="the name that the server gives the model")]
+    prompts: Literal["auto", "ids", "text"] = "auto"
+    adds_beginning: Flag = False
+    concurrency: Count = 8
+    timeout: Annotated[float, Field(gt=0, description="a number of seconds above 0")] = 600.0
+    attempts: Count = 6
+    api_key_variable: Annotated[
+        str | None, Field(repr=False, description="the name of an environment variable"), AfterValidator(_variable)
+    ] = None
+    request: Annotated[Mapping[Annotated[str, AfterValidator(_free)], Any], AfterValidator(_sendable)] = field(
+        default_factory=dict, hash=False
+    )
 
     @property
     def base(self) -> str:
@@ -93,23 +117,3 @@ class Server:
                 f"the environment variable {self.api_key_variable}, which holds the key for {self.url}, is not set"
             )
         return key
-
-
-def _check_url(url: object) -> None:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise ValueError(f"url must be an address like http://host:8000/v1, not {url!r}")
-    if parts.username is not None or parts.password is not None:
-        raise ValueError("url must not hold a user's name or password; api_key_variable names where a key is")
-
-
-def _check_request(given: object) -> None:
-    if not isinstance(given, Mapping):
-        raise ValueError(f"request must be a table, not {given!r}")
-    for name in _OWN:
-        if name in given:
-            raise ValueError(f"request.{name} cannot be set: every request says it already")
-    try:
-        json.dumps(dict(given), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"request cannot be sent as JSON: {error}") from None

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 import torch
 from torch import Tensor
 
+from models.checkpoints.errors import CheckpointError, ConfigurationError
 from models.checkpoints.files import (
-    CheckpointError,
     check_tensors,
     read_configuration,
     read_tensors,
@@ -18,7 +18,6 @@ from models.checkpoints.files import (
 )
 from models.families.llama.configuration import ARCHITECTURE, MODEL_TYPE, LlamaConfiguration
 from models.families.llama.model import LlamaModel
-from models.families.state_spaces.configuration import ConfigurationError
 
 if TYPE_CHECKING:
     from models.families.transformers.model import TransformersModel

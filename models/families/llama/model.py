@@ -2,7 +2,7 @@
 
 As in Meta's own code, the two numbers that a position turns together lie side by side, so that they are one
 complex number; published files have them half a head apart. Layers that read the same are one matrix each.
-`llama_checkpoints.py` translates.
+`checkpoint.py` translates.
 Sources: Touvron et al., "LLaMA: Open and Efficient Foundation Language Models" (2023), section 2.2;
 Su et al., "RoFormer: Enhanced Transformer with Rotary Position Embedding" (2021), section 3.4.2.
 """
@@ -27,15 +27,15 @@ __all__ = ["LlamaModel", "LlamaState"]
 
 
 @dataclass
-class AttentionState:
+class LlamaAttentionState:
     """keys and values [batch, shared heads, capacity, head dimension]; slot i holds position i, its key rotated."""
 
     keys: Tensor
     values: Tensor
 
-    def select(self, rows: Tensor, used: int | None = None) -> AttentionState:
+    def select(self, rows: Tensor, used: int | None = None) -> LlamaAttentionState:
         """The state of some rows; slots from `used` on are not copied."""
-        return AttentionState(*(_selected(cache, rows, used) for cache in (self.keys, self.values)))
+        return LlamaAttentionState(*(_selected(cache, rows, used) for cache in (self.keys, self.values)))
 
 
 def _selected(cache: Tensor, rows: Tensor, used: int | None) -> Tensor:
@@ -53,7 +53,7 @@ def _joined(caches: Sequence[Tensor], used: Sequence[int]) -> Tensor:
     return made
 
 
-class LlamaState(LayeredState[AttentionState]):
+class LlamaState(LayeredState[LlamaAttentionState]):
     """What a model remembers.
 
     The slots that the longest row uses hold finite numbers in every row; others hold anything, and are not copied.
@@ -70,11 +70,13 @@ class LlamaState(LayeredState[AttentionState]):
         chosen.layers = [layer.select(rows, used) for layer in self.layers]
         return chosen
 
-    def joined(self, others: Sequence[LayeredState[AttentionState]]) -> LlamaState:
+    def joined(self, others: Sequence[LayeredState[LlamaAttentionState]]) -> LlamaState:
         states = cast("list[LlamaState]", [self, *others])
         used = [state.used for state in states]
         layers = [
-            AttentionState(_joined([part.keys for part in parts], used), _joined([part.values for part in parts], used))
+            LlamaAttentionState(
+                _joined([part.keys for part in parts], used), _joined([part.values for part in parts], used)
+            )
             for parts in zip(*[state.layers for state in states], strict=True)
         ]
         positions = torch.cat([state.positions for state in states])
@@ -101,7 +103,7 @@ class Places:
 
 
 @dataclass(frozen=True)
-class Reading:
+class TokensRead:
     """What one call reads, as its layers need to know it.
 
     Attributes:
@@ -136,7 +138,7 @@ class Reading:
         return cache[:, :, : self.slots]
 
 
-class RMSNorm(nn.Module):
+class LlamaRMSNorm(nn.Module):
     """Root-mean-square normalization, computed in float32."""
 
     def __init__(self, width: int, epsilon: float) -> None:
@@ -148,7 +150,7 @@ class RMSNorm(nn.Module):
         return functional.rms_norm(x.float(), self.weight.shape, self.weight.float(), self._epsilon).to(x.dtype)
 
 
-class Attention(nn.Module):
+class LlamaAttention(nn.Module):
     """Causal attention with rotary positions and heads that may share their keys and values."""
 
     def __init__(self, configuration: LlamaConfiguration) -> None:
@@ -158,12 +160,14 @@ class Attention(nn.Module):
         self.in_proj = nn.Linear(c.hidden_size, sum(self.sizes), bias=c.attention_bias)
         self.o_proj = nn.Linear(c.query_width, c.hidden_size, bias=c.attention_bias)
 
-    def empty_state(self, batch: int, capacity: int) -> AttentionState:
+    def empty_state(self, batch: int, capacity: int) -> LlamaAttentionState:
         c, weight = self.configuration, self.in_proj.weight
         shape = (batch, c.num_key_value_heads, capacity, c.head_dim)
-        return AttentionState(weight.new_empty(shape), weight.new_empty(shape))
+        return LlamaAttentionState(weight.new_empty(shape), weight.new_empty(shape))
 
-    def forward(self, u: Tensor, state: AttentionState, span: Span, reading: Reading) -> tuple[Tensor, AttentionState]:
+    def forward(
+        self, u: Tensor, state: LlamaAttentionState, span: Span, reading: TokensRead
+    ) -> tuple[Tensor, LlamaAttentionState]:
         places = reading.tokens
         if span.last_only:
             places = reading.asking
@@ -192,7 +196,7 @@ class Attention(nn.Module):
         return x.unflatten(-1, (-1, self.configuration.head_dim))
 
 
-class GatedMLP(nn.Module):
+class LlamaGatedMLP(nn.Module):
     """A gated feed-forward layer."""
 
     def __init__(self, configuration: LlamaConfiguration) -> None:
@@ -206,56 +210,56 @@ class GatedMLP(nn.Module):
         return self.down_proj(functional.silu(gate) * up)
 
 
-class Block(nn.Module):
+class LlamaBlock(nn.Module):
     """Attention and a feed-forward layer, both with residuals."""
 
     def __init__(self, configuration: LlamaConfiguration) -> None:
         super().__init__()
         c = configuration
-        self.input_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
-        self.self_attn = Attention(c)
-        self.post_attention_layernorm = RMSNorm(c.hidden_size, c.rms_norm_eps)
-        self.mlp = GatedMLP(c)
+        self.input_layernorm = LlamaRMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.self_attn = LlamaAttention(c)
+        self.post_attention_layernorm = LlamaRMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.mlp = LlamaGatedMLP(c)
 
     def forward(
-        self, residual: Tensor, state: AttentionState, span: Span, reading: Reading
-    ) -> tuple[Tensor, AttentionState]:
+        self, residual: Tensor, state: LlamaAttentionState, span: Span, reading: TokensRead
+    ) -> tuple[Tensor, LlamaAttentionState]:
         attended, state = self.self_attn(self.input_layernorm(residual), state, span, reading)
         residual = (reading.wanted(residual) if span.last_only else residual) + attended
         return residual + self.mlp(self.post_attention_layernorm(residual)), state
 
 
-class Backbone(nn.Module):
+class LlamaBackbone(nn.Module):
     """Everything but the output layer."""
 
     def __init__(self, configuration: LlamaConfiguration) -> None:
         super().__init__()
         c = configuration
         self.embed_tokens = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.layers = nn.ModuleList(Block(c) for _ in range(c.num_hidden_layers))
-        self.norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.layers = nn.ModuleList(LlamaBlock(c) for _ in range(c.num_hidden_layers))
+        self.norm = LlamaRMSNorm(c.hidden_size, c.rms_norm_eps)
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[LlamaBlock]:
         """The layers, typed."""
-        return cast("list[Block]", list(self.layers))
+        return cast("list[LlamaBlock]", list(self.layers))
 
 
 class LlamaModel(nn.Module):
     """A language model of the family; a `models.decoding.decoder.Decoder`.
 
     Attributes:
-        longest: How many tokens it was made to read.
+        max_positions: How many tokens it was made to read.
     """
 
     # Its states can be forked wherever a token ends.
-    forks = True
+    shares_prefixes = True
 
     def __init__(self, configuration: LlamaConfiguration) -> None:
         super().__init__()
         self.configuration = configuration
-        self.longest = configuration.max_position_embeddings
-        self.model = Backbone(configuration)
+        self.max_positions = configuration.max_position_embeddings
+        self.model = LlamaBackbone(configuration)
         self.lm_head = nn.Linear(configuration.hidden_size, configuration.vocab_size, bias=False)
         self.tie_weights()
 
@@ -292,7 +296,7 @@ class LlamaModel(nn.Module):
         x, after = read_layers(blocks, self.model.embed_tokens(ids), lengths, state, last_only=asked is not None)
         return self.model.norm(x), LlamaState(after.layers, after.positions)
 
-    def _reading(self, time: int, lengths: Tensor, state: LlamaState, asked: Tensor | None) -> Reading:
+    def _reading(self, time: int, lengths: Tensor, state: LlamaState, asked: Tensor | None) -> TokensRead:
         starts, ends = state.positions, state.positions + lengths
         earliest, used, slots = torch.stack([*starts.aminmax(), ends.max()]).tolist()
         steps = torch.arange(time, device=starts.device)
@@ -309,7 +313,7 @@ class LlamaModel(nn.Module):
         seen = time if state.empty else slots
         tokens = self._places(positions, None if state.empty or scattered is None else seen)
         asking = tokens if asked is None else self._places(starts[:, None] + asked, seen)
-        return Reading(tokens, asked, asking, slots, used, scattered)
+        return TokensRead(tokens, asked, asking, slots, used, scattered)
 
     def _places(self, positions: Tensor, slots: int | None) -> Places:
         """Places of positions [batch or 1, tokens], which see those of the slots that are not after them.

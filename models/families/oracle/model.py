@@ -55,7 +55,7 @@ class Oracle:
 
     device = torch.device("cpu")
     # It reads each prompt as a whole, however it got it.
-    forks = False
+    shares_prefixes = False
 
     def __init__(self, tokenizer: Tokenizer, corpora: Corpora, window: int | None = None) -> None:
         self._tokenizer = tokenizer

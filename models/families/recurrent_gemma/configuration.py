@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Self
+from dataclasses import asdict, dataclass, replace
+from typing import Annotated, Any, Final, Literal, Self
 
-from models.families.state_spaces.configuration import ConfigurationError
+from pydantic import Field
+
+from core.checked_fields import STRICT, Amount, Count, FieldError, Flag, checked_record
+from models.checkpoints.configurations import (
+    check_architecture,
+    check_fixed,
+    check_multiple,
+    checked_configuration,
+    named_faults,
+)
 
 __all__ = ["ATTENTION", "RECURRENT", "RecurrentGemmaConfiguration"]
 
@@ -16,19 +25,6 @@ ARCHITECTURE: Final = "RecurrentGemmaForCausalLM"
 RECURRENT: Final = "recurrent"
 ATTENTION: Final = "attention"
 
-_SIZES = (
-    "vocab_size",
-    "hidden_size",
-    "intermediate_size",
-    "num_hidden_layers",
-    "num_attention_heads",
-    "num_key_value_heads",
-    "lru_width",
-    "attention_window_size",
-    "conv1d_width",
-)
-_POSITIVE = ("logits_soft_cap", "rms_norm_eps", "rope_theta", "partial_rotary_factor")
-
 # The only value that a model of this family has been published with.
 _FIXED: Mapping[str, Any] = {
     "embeddings_scale_by_sqrt_dim": True,
@@ -36,34 +32,34 @@ _FIXED: Mapping[str, Any] = {
     "tie_word_embeddings": True,
 }
 
-# They matter for training, for generation or for bookkeeping alone. `_block_types` repeats `block_types`
-# and is read where that is missing.
-_IGNORED = (
+# They matter for training, for generation or for bookkeeping alone.
+_UNREAD = (
     "_name_or_path",
+    "architectures",
     "attention_dropout",
     "bos_token_id",
     "dtype",
     "eos_token_id",
     "final_w_init_variance_scale",
     "initializer_range",
+    "model_type",
     "pad_token_id",
     "torch_dtype",
     "transformers_version",
     "use_cache",
     "w_init_variance_scale",
 )
-_READ = (
-    *_SIZES,
-    *_POSITIVE,
-    *_FIXED,
-    "_block_types",
-    "architectures",
-    "attention_bias",
-    "block_types",
-    "head_dim",
-    "model_type",
-    "rope_parameters",
-)
+
+
+@dataclass(frozen=True)
+class _Rotary:
+    """The rotary embedding as transformers 5 nests it; before, its fields stood beside the others."""
+
+    __pydantic_config__ = STRICT
+
+    rope_type: Literal["default"] = "default"
+    rope_theta: Amount | None = None
+    partial_rotary_factor: Amount | None = None
 
 
 @dataclass(frozen=True)
@@ -77,21 +73,25 @@ class RecurrentGemmaConfiguration:
         block_types: Recurrence or attention, repeated over the layers.
     """
 
-    vocab_size: int = 256000
-    hidden_size: int = 2560
-    intermediate_size: int = 7680
-    num_hidden_layers: int = 26
-    num_attention_heads: int = 10
-    num_key_value_heads: int = 10
-    lru_width: int = 2560
-    attention_window_size: int = 2048
-    conv1d_width: int = 4
-    logits_soft_cap: float = 30.0
-    rms_norm_eps: float = 1e-6
-    rope_theta: float = 10000.0
-    partial_rotary_factor: float = 0.5
-    attention_bias: bool = False
-    block_types: tuple[str, ...] = (RECURRENT, RECURRENT, ATTENTION)
+    __pydantic_config__ = STRICT
+
+    vocab_size: Count = 256000
+    hidden_size: Count = 2560
+    intermediate_size: Count = 7680
+    num_hidden_layers: Count = 26
+    num_attention_heads: Count = 10
+    num_key_value_heads: Count = 10
+    lru_width: Count = 2560
+    attention_window_size: Count = 2048
+    conv1d_width: Count = 4
+    logits_soft_cap: Amount = 30.0
+    rms_norm_eps: Amount = 1e-6
+    rope_theta: Amount = 10000.0
+    partial_rotary_factor: Amount = 0.5
+    attention_bias: Flag = False
+    block_types: Annotated[
+        tuple[Literal["recurrent", "attention"], ...], Field(min_length=1, description="a list of types of layers")
+    ] = (RECURRENT, RECURRENT, ATTENTION)
 
     @classmethod
     def from_json(cls, given: Mapping[str, Any]) -> Self:
@@ -100,24 +100,23 @@ class RecurrentGemmaConfiguration:
         Raises:
             ConfigurationError: It is another architecture's, a field is unknown, or its value makes no model.
         """
-        _check_kind(given)
-        for name in given:
-            if name not in _READ and name not in _IGNORED:
-                raise ConfigurationError(f"unknown field {name!r} in config.json; known are {', '.join(_READ)}")
-        for name, value in _FIXED.items():
-            if given.get(name, value) != value:
-                raise ConfigurationError(f"{name} in config.json is {given[name]!r}; only {value!r} is supported")
-
-        fields = {name: given[name] for name in (*_SIZES, *_POSITIVE, "attention_bias") if given.get(name) is not None}
-        fields |= _rotary(given)
-        fields.setdefault("num_key_value_heads", fields.get("num_attention_heads", cls.num_attention_heads))
-        fields.setdefault("lru_width", fields.get("hidden_size", cls.hidden_size))
-        types = given.get("block_types") or given.get("_block_types") or cls.block_types
-        if not isinstance(types, list | tuple) or not set(map(str, types)) <= {RECURRENT, ATTENTION}:
-            raise ConfigurationError(f"block_types in config.json is {types!r}; known are {RECURRENT}, {ATTENTION}")
-        configuration = cls(**fields, block_types=tuple(types))
-        configuration._check(given.get("head_dim"))
-        return configuration
+        with named_faults():
+            check_architecture(given, MODEL_TYPE, ARCHITECTURE)
+            check_fixed(given, _FIXED)
+            fields = {name: value for name, value in given.items() if value is not None}
+            rotary = asdict(checked_record(_Rotary, fields.pop("rope_parameters", {}), "rope_parameters"))
+            fields |= {name: value for name, value in rotary.items() if name != "rope_type" and value is not None}
+            # Older files repeat the types, or have them under the second name alone.
+            repeated, head_dim = fields.pop("_block_types", None), fields.pop("head_dim", None)
+            if repeated and not fields.get("block_types"):
+                fields["block_types"] = repeated
+            read = checked_configuration(cls, fields, (*_FIXED, *_UNREAD))
+            if "num_key_value_heads" not in fields:
+                read = replace(read, num_key_value_heads=read.num_attention_heads)
+            if "lru_width" not in fields:
+                read = replace(read, lru_width=read.hidden_size)
+            read._check(head_dim)
+            return read
 
     @property
     def layer_types(self) -> tuple[str, ...]:
@@ -139,7 +138,7 @@ class RecurrentGemmaConfiguration:
         return {
             "architectures": [ARCHITECTURE],
             "model_type": MODEL_TYPE,
-            **{name: getattr(self, name) for name in self.__dataclass_fields__},
+            **asdict(self),
             "block_types": list(self.block_types),
             "head_dim": self.head_dim,
             "hidden_activation": _FIXED["hidden_activation"],
@@ -147,55 +146,20 @@ class RecurrentGemmaConfiguration:
         }
 
     def _check(self, head_dim: object) -> None:
-        for name in _SIZES:
-            size = getattr(self, name)
-            if type(size) is not int or size < 1:
-                raise ConfigurationError(f"{name} in config.json must be a whole number of at least 1, not {size!r}")
-        for name in _POSITIVE:
-            value = getattr(self, name)
-            if type(value) not in (int, float) or value <= 0:
-                raise ConfigurationError(f"{name} in config.json must be a positive number, not {value!r}")
-        if type(self.attention_bias) is not bool:
-            raise ConfigurationError(f"attention_bias in config.json is {self.attention_bias!r}, not true or false")
         for whole, part in (
             ("hidden_size", "num_attention_heads"),
             ("lru_width", "num_attention_heads"),
             ("num_attention_heads", "num_key_value_heads"),
-            ("intermediate_size", "2"),
         ):
-            divisor = getattr(self, part, 2)
-            if getattr(self, whole) % divisor:
-                raise ConfigurationError(f"{whole} in config.json, {getattr(self, whole)}, is no multiple of {divisor}")
+            check_multiple(self, whole, part)
+        if self.intermediate_size % 2:
+            raise FieldError(f"intermediate_size, {self.intermediate_size}, is no multiple of 2")
         if head_dim is not None and head_dim != self.head_dim:
-            raise ConfigurationError(
-                f"head_dim in config.json is {head_dim!r}; only hidden_size / num_attention_heads, {self.head_dim}, "
-                "is supported"
+            raise FieldError(
+                f"head_dim is {head_dim!r}; only hidden_size / num_attention_heads, {self.head_dim}, is supported"
             )
         if self.rotary_dim % 2 or self.rotary_dim > self.head_dim:
-            raise ConfigurationError(
-                f"partial_rotary_factor in config.json makes {self.rotary_dim} rotary dimensions; "
+            raise FieldError(
+                f"partial_rotary_factor makes {self.rotary_dim} rotary dimensions; "
                 f"they must be even and at most the head dimension, {self.head_dim}"
             )
-
-
-def _check_kind(given: Mapping[str, Any]) -> None:
-    kind, architectures = given.get("model_type"), given.get("architectures")
-    if kind != MODEL_TYPE:
-        raise ConfigurationError(f"model_type in config.json is {kind!r}, not {MODEL_TYPE!r}")
-    if architectures is not None and architectures != [ARCHITECTURE]:
-        raise ConfigurationError(f"architectures in config.json is {architectures!r}, not {[ARCHITECTURE]!r}")
-
-
-def _rotary(given: Mapping[str, Any]) -> dict[str, Any]:
-    """The rotary embedding as transformers 5 nests it; before, its fields stood beside the others."""
-    rotary = given.get("rope_parameters")
-    if rotary is None:
-        return {}
-    if not isinstance(rotary, Mapping):
-        raise ConfigurationError(f"rope_parameters in config.json must be an object, not {rotary!r}")
-    for name, value in rotary.items():
-        if name not in ("rope_type", "rope_theta", "partial_rotary_factor"):
-            raise ConfigurationError(f"unknown field {name!r} in rope_parameters of config.json")
-        if name == "rope_type" and value != "default":
-            raise ConfigurationError(f"rope_type in config.json is {value!r}; only 'default' is supported")
-    return {name: value for name, value in rotary.items() if name != "rope_type"}

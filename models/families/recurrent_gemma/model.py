@@ -9,31 +9,18 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.checkpoints.files import (
-    CheckpointError,
-    check_tensors,
-    read_configuration,
-    read_tensors,
-    take_tied_output,
-    write_safetensors,
-)
 from models.families.recurrent_gemma.configuration import ATTENTION, RecurrentGemmaConfiguration
 from models.families.recurrent_gemma.linear_recurrence import recurrence_chunked
-from models.families.state_spaces.configuration import ConfigurationError
 from models.layers.convolution import causal_convolution, last_inputs
 from models.layers.states import LayeredState, Span, read_layers
 
-__all__ = ["RecurrentGemmaModel", "RecurrentGemmaState", "load_recurrent_gemma", "write_recurrent_gemma"]
-
-_EMBEDDING: Final = "model.embed_tokens.weight"
-_OUTPUT: Final = "lm_head.weight"
+__all__ = ["RecurrentGemmaModel", "RecurrentGemmaState"]
 
 # The constant c of the decay a^(c r), section 2.4 of the Griffin paper.
 _DECAY_SCALE: Final = 8.0
@@ -54,7 +41,7 @@ class RecurrentState:
 
 
 @dataclass
-class AttentionState:
+class GriffinAttentionState:
     """keys and values [batch, heads, slots, head dimension]: the last tokens in order, the latest last.
 
     A row that has read fewer tokens than there are slots has anything in the first ones.
@@ -63,14 +50,14 @@ class AttentionState:
     keys: Tensor
     values: Tensor
 
-    def select(self, rows: Tensor) -> AttentionState:
-        return AttentionState(self.keys[rows], self.values[rows])
+    def select(self, rows: Tensor) -> GriffinAttentionState:
+        return GriffinAttentionState(self.keys[rows], self.values[rows])
 
 
-RecurrentGemmaState = LayeredState[RecurrentState | AttentionState]
+RecurrentGemmaState = LayeredState[RecurrentState | GriffinAttentionState]
 
 
-class RMSNorm(nn.Module):
+class GriffinRMSNorm(nn.Module):
     """Root-mean-square normalization, computed in float32; the weight is what the scale has beyond 1."""
 
     def __init__(self, width: int, epsilon: float) -> None:
@@ -164,14 +151,14 @@ class LocalAttention(nn.Module):
         self.v_proj = nn.Linear(c.hidden_size, shared, bias=c.attention_bias)
         self.o_proj = nn.Linear(c.hidden_size, c.hidden_size)
 
-    def empty_state(self, batch: int, capacity: int) -> AttentionState:
+    def empty_state(self, batch: int, capacity: int) -> GriffinAttentionState:
         c = self.configuration
         # Never less than the window has: a row read beyond its capacity would lose tokens unnoticed.
         slots = c.attention_window_size - 1 if capacity else 0
         shape = (batch, c.num_key_value_heads, slots, c.head_dim)
-        return AttentionState(self.k_proj.weight.new_zeros(shape), self.k_proj.weight.new_zeros(shape))
+        return GriffinAttentionState(self.k_proj.weight.new_zeros(shape), self.k_proj.weight.new_zeros(shape))
 
-    def forward(self, u: Tensor, state: AttentionState, span: Span) -> tuple[Tensor, AttentionState]:
+    def forward(self, u: Tensor, state: GriffinAttentionState, span: Span) -> tuple[Tensor, GriffinAttentionState]:
         time = u.shape[1]
         steps = torch.arange(time, device=u.device)
         asking = (span.lengths - 1)[:, None] if span.last_only else steps[None]
@@ -191,7 +178,7 @@ class LocalAttention(nn.Module):
         y = self.o_proj(context.transpose(1, 2).flatten(-2))
         if time == 1 and not span.fresh:
             # The oldest slot makes room for the one token that each row has read; a view will do.
-            return y, AttentionState(k[:, :, 1:], v[:, :, 1:])
+            return y, GriffinAttentionState(k[:, :, 1:], v[:, :, 1:])
         return y, self._kept(k, v, slots + span.lengths, state.keys.shape[2])
 
     def _attended(self, q: Tensor, k: Tensor, v: Tensor, asking: Tensor, start: Tensor | None, span: Span) -> Tensor:
@@ -225,12 +212,12 @@ class LocalAttention(nn.Module):
         return torch.cat(outputs, 2)
 
     @staticmethod
-    def _kept(k: Tensor, v: Tensor, ends: Tensor, slots: int) -> AttentionState:
+    def _kept(k: Tensor, v: Tensor, ends: Tensor, slots: int) -> GriffinAttentionState:
         """The last `slots` real places of each row, which ends before place `ends` [batch]."""
         # Where a row has fewer, any finite numbers stand for what no later token sees.
         places = (ends[:, None] - slots + torch.arange(slots, device=k.device)).clamp(min=0)
         places = places[:, None, :, None].expand(-1, k.shape[1], -1, k.shape[3])
-        return AttentionState(k.gather(2, places), v.gather(2, places))
+        return GriffinAttentionState(k.gather(2, places), v.gather(2, places))
 
     def _rotated(self, x: Tensor, positions: Tensor) -> Tensor:
         c = self.configuration
@@ -242,7 +229,7 @@ class LocalAttention(nn.Module):
         return torch.cat([turned.to(x.dtype), x[..., c.rotary_dim :]], -1)
 
 
-class GatedMLP(nn.Module):
+class GriffinGatedMLP(nn.Module):
     """A gated feed-forward layer."""
 
     def __init__(self, configuration: RecurrentGemmaConfiguration) -> None:
@@ -256,41 +243,41 @@ class GatedMLP(nn.Module):
         return self.down_proj(functional.gelu(self.gate_proj(x), approximate="tanh") * self.up_proj(x))
 
 
-class Block(nn.Module):
+class GriffinBlock(nn.Module):
     """A recurrence or attention, and a feed-forward layer, both with residuals."""
 
     def __init__(self, configuration: RecurrentGemmaConfiguration, kind: str) -> None:
         super().__init__()
         c = configuration
-        self.temporal_pre_norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.temporal_pre_norm = GriffinRMSNorm(c.hidden_size, c.rms_norm_eps)
         self.temporal_block = LocalAttention(c) if kind == ATTENTION else RecurrentBlock(c)
-        self.channel_pre_norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
-        self.mlp_block = GatedMLP(c)
+        self.channel_pre_norm = GriffinRMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.mlp_block = GriffinGatedMLP(c)
 
     def forward(
-        self, residual: Tensor, state: RecurrentState | AttentionState, span: Span
-    ) -> tuple[Tensor, RecurrentState | AttentionState]:
+        self, residual: Tensor, state: RecurrentState | GriffinAttentionState, span: Span
+    ) -> tuple[Tensor, RecurrentState | GriffinAttentionState]:
         mixed, state = self.temporal_block(self.temporal_pre_norm(residual), state, span)
         residual = span.wanted(residual) + mixed
         return residual + self.mlp_block(self.channel_pre_norm(residual)), state
 
 
-class Backbone(nn.Module):
+class GriffinBackbone(nn.Module):
     """Everything but the output layer."""
 
     def __init__(self, configuration: RecurrentGemmaConfiguration) -> None:
         super().__init__()
         c = configuration
         self.embed_tokens = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.layers = nn.ModuleList(Block(c, kind) for kind in c.layer_types)
-        self.final_norm = RMSNorm(c.hidden_size, c.rms_norm_eps)
+        self.layers = nn.ModuleList(GriffinBlock(c, kind) for kind in c.layer_types)
+        self.final_norm = GriffinRMSNorm(c.hidden_size, c.rms_norm_eps)
         # Rounded as in training, which was in bfloat16.
         self.scale = float(torch.tensor(math.sqrt(c.hidden_size), dtype=torch.bfloat16, device="cpu"))
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[GriffinBlock]:
         """The layers, typed."""
-        return cast("list[Block]", list(self.layers))
+        return cast("list[GriffinBlock]", list(self.layers))
 
 
 class RecurrentGemmaModel(nn.Module):
@@ -299,10 +286,10 @@ class RecurrentGemmaModel(nn.Module):
     def __init__(self, configuration: RecurrentGemmaConfiguration) -> None:
         super().__init__()
         self.configuration = configuration
-        self.model = Backbone(configuration)
+        self.model = GriffinBackbone(configuration)
 
     # Its states can be forked wherever a token ends.
-    forks = True
+    shares_prefixes = True
 
     @property
     def device(self) -> torch.device:
@@ -342,34 +329,3 @@ class RecurrentGemmaModel(nn.Module):
         cap = self.configuration.logits_soft_cap
         # The cap in float32: in half precision it makes unequal large logits equal.
         return cap * torch.tanh(functional.linear(hidden, self.model.embed_tokens.weight).float() / cap)
-
-
-def load_recurrent_gemma(directory: Path, device: torch.device, dtype: torch.dtype) -> RecurrentGemmaModel:
-    """Loads a checkpoint of the RecurrentGemma family.
-
-    Args:
-        directory: Holds `config.json` and the weights: `model.safetensors`, `pytorch_model.bin`, or
-            `model.safetensors.index.json` with the files it names.
-        device: Where the model goes.
-        dtype: What its weights are cast to.
-
-    Raises:
-        CheckpointError: A file is missing or damaged, the configuration is not this family's, or
-            tensors are missing, left over or of another shape.
-    """
-    try:
-        configuration = RecurrentGemmaConfiguration.from_json(read_configuration(directory))
-    except ConfigurationError as error:
-        raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    tensors = read_tensors(directory)
-    take_tied_output(directory, tensors, _OUTPUT, _EMBEDDING)
-    with torch.device("meta"):
-        model = RecurrentGemmaModel(configuration)
-    check_tensors(directory, model.state_dict(), tensors)
-    model.load_state_dict({key: tensor.to(device, dtype) for key, tensor in tensors.items()}, assign=True)
-    return model.eval().requires_grad_(False)
-
-
-def write_recurrent_gemma(directory: Path, model: RecurrentGemmaModel, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes a model as the RecurrentGemma checkpoints are published, in one safetensors file."""
-    write_safetensors(directory, model.state_dict(), model.configuration.to_json(), dtype)

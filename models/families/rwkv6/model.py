@@ -10,30 +10,17 @@ Source: Peng et al., "Eagle and Finch: RWKV with Matrix-Valued States and Dynami
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.checkpoints.files import (
-    CheckpointError,
-    check_tensors,
-    read_configuration,
-    read_tensors,
-    take_tied_output,
-    write_safetensors,
-)
 from models.families.rwkv6.configuration import Rwkv6Configuration
 from models.families.rwkv6.time_mixing import wkv_over_time
-from models.families.state_spaces.configuration import ConfigurationError
 from models.layers.states import LayeredState, Span, read_layers
 
-__all__ = ["Rwkv6Model", "Rwkv6State", "load_rwkv6", "write_rwkv6"]
-
-_EMBEDDING: Final = "rwkv.embeddings.weight"
-_OUTPUT: Final = "head.weight"
+__all__ = ["Rwkv6Model", "Rwkv6State"]
 
 # What a token is mixed with the one before it for, in the order of the published weights.
 _USES: Final = ("w", "k", "v", "r", "g")
@@ -151,7 +138,7 @@ class ChannelMixing(nn.Module):
         return receptance * self.value(key)
 
 
-class Block(nn.Module):
+class Rwkv6Block(nn.Module):
     """Time mixing and channel mixing, both with residuals; the first block normalizes the embedding too."""
 
     def __init__(self, configuration: Rwkv6Configuration, layer: int) -> None:
@@ -181,14 +168,14 @@ class Block(nn.Module):
         return residual, BlockState(span.last(x), wkv, span.last(h))
 
 
-class Backbone(nn.Module):
+class Rwkv6Backbone(nn.Module):
     """Everything but the output layer."""
 
     def __init__(self, configuration: Rwkv6Configuration) -> None:
         super().__init__()
         c = configuration
         self.embeddings = nn.Embedding(c.vocab_size, c.hidden_size)
-        self.blocks = nn.ModuleList(Block(c, layer) for layer in range(c.num_hidden_layers))
+        self.blocks = nn.ModuleList(Rwkv6Block(c, layer) for layer in range(c.num_hidden_layers))
         # The published code gives this one norm the default epsilon, whatever the configuration says.
         self.ln_out = nn.LayerNorm(c.hidden_size)
 
@@ -199,7 +186,7 @@ class Rwkv6Model(nn.Module):
     def __init__(self, configuration: Rwkv6Configuration) -> None:
         super().__init__()
         self.configuration = configuration
-        self.rwkv = Backbone(configuration)
+        self.rwkv = Rwkv6Backbone(configuration)
         self.head = nn.Linear(configuration.hidden_size, configuration.vocab_size, bias=False)
         self.tie_weights()
 
@@ -209,16 +196,16 @@ class Rwkv6Model(nn.Module):
             self.head.weight = self.rwkv.embeddings.weight
 
     # Its states can be forked wherever a token ends.
-    forks = True
+    shares_prefixes = True
 
     @property
     def device(self) -> torch.device:
         return self.head.weight.device
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[Rwkv6Block]:
         """The layers, typed."""
-        return cast("list[Block]", list(self.rwkv.blocks))
+        return cast("list[Rwkv6Block]", list(self.rwkv.blocks))
 
     def empty_state(self, batch: int, capacity: int) -> Rwkv6State:
         layers = [block.empty_state(batch) for block in self.blocks]
@@ -246,44 +233,3 @@ class Rwkv6Model(nn.Module):
     def logits(self, ids: Tensor, lengths: Tensor, state: Rwkv6State) -> Tensor:
         hidden, _ = self._hidden(ids, lengths, state, last_only=False)
         return self.head(hidden).float()
-
-
-def load_rwkv6(directory: Path, device: torch.device, dtype: torch.dtype) -> Rwkv6Model:
-    """Loads a checkpoint of the RWKV-6 family.
-
-    Args:
-        directory: Holds `config.json` and the weights: `model.safetensors`, `pytorch_model.bin`, or an
-            index of either with the files it names.
-        device: Where the model goes.
-        dtype: What its weights are cast to.
-
-    Raises:
-        CheckpointError: A file is missing or damaged, the configuration is not this family's, or
-            tensors are missing, left over or of another shape.
-    """
-    try:
-        configuration = Rwkv6Configuration.from_json(read_configuration(directory))
-    except ConfigurationError as error:
-        raise CheckpointError(f"checkpoint {directory}: {error}") from None
-    tensors = read_tensors(directory)
-    with torch.device("meta"):
-        model = Rwkv6Model(configuration)
-    expected = model.state_dict()
-    if configuration.tie_word_embeddings:
-        del expected[_OUTPUT]
-        take_tied_output(directory, tensors, _OUTPUT, _EMBEDDING)
-    check_tensors(directory, expected, tensors)
-    cast_tensors = {key: tensor.to(device, dtype) for key, tensor in tensors.items()}
-    if configuration.tie_word_embeddings:
-        cast_tensors[_OUTPUT] = cast_tensors[_EMBEDDING]
-    model.load_state_dict(cast_tensors, assign=True)
-    model.tie_weights()
-    return model.eval().requires_grad_(False)
-
-
-def write_rwkv6(directory: Path, model: Rwkv6Model, dtype: torch.dtype = torch.bfloat16) -> None:
-    """Writes a model as the RWKV-6 checkpoints are published, in one safetensors file."""
-    tensors = dict(model.state_dict())
-    if model.configuration.tie_word_embeddings:
-        del tensors[_OUTPUT]
-    write_safetensors(directory, tensors, model.configuration.to_json(), dtype)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +19,12 @@ from models.families.state_spaces.configuration import (
     Mamba2Configuration,
     StateSpacesConfiguration,
 )
+from models.families.state_spaces.defects import CONVOLVED_HISTORY
 from models.families.state_spaces.duality import ssd
 from models.layers.convolution import causal_convolution, last_inputs
 from models.layers.states import LayeredState, Span, read_layers
 
-__all__ = ["CONVOLVED_HISTORY", "StateSpacesModel", "StateSpacesState"]
-
-# mamba-ssm's attention keeps what its convolution made of a prompt where it should keep the
-# convolution's inputs, so that its decoding differs from its own full forward (its pull request 1027).
-CONVOLVED_HISTORY: Final = "mamba-ssm#1027"
+__all__ = ["StateSpacesModel", "StateSpacesState"]
 
 
 @dataclass
@@ -42,22 +39,22 @@ class Mamba2State:
 
 
 @dataclass
-class AttentionState:
+class StateSpacesAttentionState:
     """keys and values [batch, heads, capacity, head dimension]; slot i holds position i."""
 
     history: Tensor | None
     keys: Tensor
     values: Tensor
 
-    def select(self, rows: Tensor) -> AttentionState:
+    def select(self, rows: Tensor) -> StateSpacesAttentionState:
         history = None if self.history is None else self.history[rows]
-        return AttentionState(history, self.keys[rows], self.values[rows])
+        return StateSpacesAttentionState(history, self.keys[rows], self.values[rows])
 
 
-StateSpacesState = LayeredState[Mamba2State | AttentionState]
+StateSpacesState = LayeredState[Mamba2State | StateSpacesAttentionState]
 
 
-class RMSNorm(nn.Module):
+class StateSpacesRMSNorm(nn.Module):
     """Root-mean-square normalization, computed in float32; groups are normalized apart."""
 
     def __init__(self, width: int, groups: int = 1) -> None:
@@ -89,7 +86,7 @@ class Mamba2(nn.Module):
         self.A_log = nn.Parameter(torch.zeros(self.heads))
         self.D = nn.Parameter(torch.ones(self.d_ssm if c.D_has_hdim else self.heads))
         if c.rmsnorm:
-            self.norm = RMSNorm(self.d_ssm, c.ngroups)
+            self.norm = StateSpacesRMSNorm(self.d_ssm, c.ngroups)
         self.out_proj = nn.Linear(inner, d_model, bias=c.bias)
 
     def empty_state(self, batch: int, capacity: int) -> Mamba2State:
@@ -130,7 +127,7 @@ class Mamba2(nn.Module):
         return self.out_proj(y), Mamba2State(last_inputs(channels, span.lengths, state.history), ssm)
 
 
-class Attention(nn.Module):
+class StateSpacesAttention(nn.Module):
     """Multi-head attention with an optional causal convolution over queries, keys and values."""
 
     def __init__(self, d_model: int, configuration: AttentionConfiguration) -> None:
@@ -149,13 +146,15 @@ class Attention(nn.Module):
             self.conv1d = nn.Conv1d(channels, channels, c.d_conv, groups=channels)
         self.out_proj = nn.Linear(self.d_q + self.d_mlp // 2, d_model, bias=c.out_proj_bias)
 
-    def empty_state(self, batch: int, capacity: int) -> AttentionState:
+    def empty_state(self, batch: int, capacity: int) -> StateSpacesAttentionState:
         c, weight = self.configuration, self.in_proj.weight
         history = weight.new_zeros(batch, c.d_conv - 1, self.d_q + 2 * self.d_kv) if c.d_conv else None
         keys, values = (weight.new_zeros(batch, self.heads_kv, capacity, self.head_dim) for _ in range(2))
-        return AttentionState(history, keys, values)
+        return StateSpacesAttentionState(history, keys, values)
 
-    def forward(self, u: Tensor, state: AttentionState, span: Span) -> tuple[Tensor, AttentionState]:
+    def forward(
+        self, u: Tensor, state: StateSpacesAttentionState, span: Span
+    ) -> tuple[Tensor, StateSpacesAttentionState]:
         c = self.configuration
         time = u.shape[1]
         qkv, mlp, mlp_gate = self.in_proj(u).split([self.d_q + 2 * self.d_kv, self.d_mlp // 2, self.d_mlp // 2], -1)
@@ -198,7 +197,7 @@ class Attention(nn.Module):
         context = context.transpose(1, 2).flatten(-2)
         if self.d_mlp:
             context = torch.cat([context, mlp * functional.silu(mlp_gate)], -1)
-        return self.out_proj(context), AttentionState(history, keys, values)
+        return self.out_proj(context), StateSpacesAttentionState(history, keys, values)
 
     def _rotated(self, x: Tensor, positions: Tensor) -> Tensor:
         c = self.configuration
@@ -216,7 +215,7 @@ class Attention(nn.Module):
         return torch.cat([turned.to(x.dtype), kept], -1)
 
 
-class GatedMLP(nn.Module):
+class StateSpacesGatedMLP(nn.Module):
     """A gated feed-forward layer; its width is rounded up to a multiple of 128."""
 
     def __init__(self, d_model: int, d_intermediate: int) -> None:
@@ -230,28 +229,28 @@ class GatedMLP(nn.Module):
         return self.fc2(up * functional.silu(gate))
 
 
-class Block(nn.Module):
+class StateSpacesBlock(nn.Module):
     """A mixer and, where the configuration has one, a feed-forward layer, both with residuals."""
 
     def __init__(self, configuration: StateSpacesConfiguration, layer: int) -> None:
         super().__init__()
         d_model = configuration.d_model
         self._residual_in_fp32 = configuration.residual_in_fp32
-        norm = RMSNorm if configuration.rms_norm else nn.LayerNorm
+        norm = StateSpacesRMSNorm if configuration.rms_norm else nn.LayerNorm
         self.norm = norm(d_model)
         self.mixer = (
-            Attention(d_model, configuration.attention)
+            StateSpacesAttention(d_model, configuration.attention)
             if layer in configuration.attn_layer_idx
             else Mamba2(d_model, configuration.mamba2)
         )
-        self.mlp: GatedMLP | None = None
+        self.mlp: StateSpacesGatedMLP | None = None
         if configuration.d_intermediate:
             self.norm2 = norm(d_model)
-            self.mlp = GatedMLP(d_model, configuration.d_intermediate)
+            self.mlp = StateSpacesGatedMLP(d_model, configuration.d_intermediate)
 
     def forward(
-        self, residual: Tensor, state: Mamba2State | AttentionState, span: Span
-    ) -> tuple[Tensor, Mamba2State | AttentionState]:
+        self, residual: Tensor, state: Mamba2State | StateSpacesAttentionState, span: Span
+    ) -> tuple[Tensor, Mamba2State | StateSpacesAttentionState]:
         dtype = self.norm.weight.dtype
         mixed, state = self.mixer(self.norm(residual.to(dtype)), state, span)
         residual = self._added(span.wanted(residual), mixed)
@@ -264,19 +263,19 @@ class Block(nn.Module):
         return total.float() if self._residual_in_fp32 else total
 
 
-class Backbone(nn.Module):
+class StateSpacesBackbone(nn.Module):
     """Everything but the output layer."""
 
     def __init__(self, configuration: StateSpacesConfiguration) -> None:
         super().__init__()
         self.embedding = nn.Embedding(configuration.padded_vocabulary, configuration.d_model)
-        self.layers = nn.ModuleList(Block(configuration, i) for i in range(configuration.n_layer))
-        self.norm_f = (RMSNorm if configuration.rms_norm else nn.LayerNorm)(configuration.d_model)
+        self.layers = nn.ModuleList(StateSpacesBlock(configuration, i) for i in range(configuration.n_layer))
+        self.norm_f = (StateSpacesRMSNorm if configuration.rms_norm else nn.LayerNorm)(configuration.d_model)
 
     @property
-    def blocks(self) -> list[Block]:
+    def blocks(self) -> list[StateSpacesBlock]:
         """The layers, typed."""
-        return cast("list[Block]", list(self.layers))
+        return cast("list[StateSpacesBlock]", list(self.layers))
 
 
 class StateSpacesModel(nn.Module):
@@ -285,9 +284,9 @@ class StateSpacesModel(nn.Module):
     def __init__(self, configuration: StateSpacesConfiguration) -> None:
         super().__init__()
         # Its states can be forked wherever a token ends.
-        self.forks = True
+        self.shares_prefixes = True
         self.configuration = configuration
-        self.backbone = Backbone(configuration)
+        self.backbone = StateSpacesBackbone(configuration)
         self.lm_head = nn.Linear(configuration.d_model, configuration.padded_vocabulary, bias=False)
         self.tie_weights()
 
@@ -303,7 +302,9 @@ class StateSpacesModel(nn.Module):
             ValueError: The defect is unknown, or this model has nothing that it could show in.
         """
         mixers = [block.mixer for block in self.backbone.blocks]
-        convolving = [mixer for mixer in mixers if isinstance(mixer, Attention) and mixer.configuration.d_conv]
+        convolving = [
+            mixer for mixer in mixers if isinstance(mixer, StateSpacesAttention) and mixer.configuration.d_conv
+        ]
         for defect in defects:
             if defect != CONVOLVED_HISTORY:
                 raise ValueError(f"unknown defect {defect!r} to emulate; there is {CONVOLVED_HISTORY}")
@@ -312,7 +313,7 @@ class StateSpacesModel(nn.Module):
             for mixer in convolving:
                 mixer.keeps_convolved = True
             # Those others read a prompt in one call, so the defect shows once.
-            self.forks = False
+            self.shares_prefixes = False
 
     @property
     def device(self) -> torch.device:

@@ -38,7 +38,8 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 from transformers.utils import logging
 
-from models.checkpoints.files import CheckpointError, read_configuration
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import read_configuration
 from models.decoding.drafts import stepped_logits
 from models.decoding.memory import tensor_bytes
 
@@ -74,7 +75,7 @@ _NAMED_AT_MOST = 6
 
 
 @dataclass
-class _Reading:
+class _CacheTokens:
     """What the layers of one cache need to know of the tokens being read.
 
     Attributes:
@@ -108,7 +109,7 @@ def _with_stored(layer: DynamicLayer, new: tuple[Tensor, Tensor]) -> tuple[Tenso
 class _FullLayer(DynamicLayer):
     """The keys and values of all tokens, in a buffer that a new token is written into."""
 
-    def __init__(self, reading: _Reading, room: int) -> None:
+    def __init__(self, reading: _CacheTokens, room: int) -> None:
         super().__init__()
         self._reading, self._room = reading, room
         self.buffers: list[Tensor] = []
@@ -125,14 +126,14 @@ class _FullLayer(DynamicLayer):
         self.store([self._reading.flush_right(states)[:, :, -self._reading.slots :] for states in seen])
         return seen
 
-    def rows(self, rows: Tensor, reading: _Reading) -> _FullLayer:
+    def rows(self, rows: Tensor, reading: _CacheTokens) -> _FullLayer:
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
         made = self.empty(reading)
         if self.is_initialized:
             made.store([states[rows, :, -reading.slots :] for states in _stored(self)])
         return made
 
-    def empty(self, reading: _Reading) -> _FullLayer:
+    def empty(self, reading: _CacheTokens) -> _FullLayer:
         """A layer like this one that holds nothing yet."""
         return _FullLayer(reading, self._room)
 
@@ -153,7 +154,7 @@ class _FullLayer(DynamicLayer):
 class _WindowLayer(DynamicSlidingWindowLayer):
     """The keys and values of the last tokens, one fewer than a new token sees with itself."""
 
-    def __init__(self, reading: _Reading, window: int) -> None:
+    def __init__(self, reading: _CacheTokens, window: int) -> None:
         super().__init__(sliding_window=window)
         self._reading = reading
 
@@ -162,14 +163,14 @@ class _WindowLayer(DynamicSlidingWindowLayer):
         self.store([self._reading.flush_right(states) for states in seen])
         return seen
 
-    def rows(self, rows: Tensor, reading: _Reading) -> _WindowLayer:
+    def rows(self, rows: Tensor, reading: _CacheTokens) -> _WindowLayer:
         """A layer of its own memory for some rows; slots that all of them leave empty are dropped."""
         made = self.empty(reading)
         if self.is_initialized:
             made.store([states[rows] for states in _stored(self)])
         return made
 
-    def empty(self, reading: _Reading) -> _WindowLayer:
+    def empty(self, reading: _CacheTokens) -> _WindowLayer:
         """A layer like this one that holds nothing yet."""
         return _WindowLayer(reading, self.sliding_window)
 
@@ -185,7 +186,7 @@ class _WindowLayer(DynamicSlidingWindowLayer):
 class _FlushCache(DynamicCache):
     """A cache of attention layers whose rows are kept flush right."""
 
-    def __init__(self, layers: Sequence[_FullLayer | _WindowLayer], reading: _Reading) -> None:
+    def __init__(self, layers: Sequence[_FullLayer | _WindowLayer], reading: _CacheTokens) -> None:
         super().__init__()
         self.layers = list(layers)
         self.reading = reading
@@ -223,7 +224,7 @@ class TransformersState:
         joined = TransformersState(read, max(state.capacity for state in states))
         together = zip(*[cast("DynamicCache", state.cache).layers for state in states], strict=True)
         if isinstance(self.cache, _FlushCache):
-            reading = _Reading(joined.slots)
+            reading = _CacheTokens(joined.slots)
             joined.cache = _FlushCache([_flush_joined(cast("Any", layers), reading) for layers in together], reading)
         else:
             joined.cache = copy.copy(cast("DynamicCache", self.cache))
@@ -233,7 +234,7 @@ class TransformersState:
     def select(self, rows: Tensor) -> TransformersState:
         state = TransformersState(self.read[rows.cpu()], self.capacity)
         if isinstance(self.cache, _FlushCache):
-            reading = _Reading(state.slots)
+            reading = _CacheTokens(state.slots)
             layers = cast("list[_FullLayer | _WindowLayer]", self.cache.layers)
             state.cache = _FlushCache([layer.rows(rows, reading) for layer in layers], reading)
         elif self.cache is not None:
@@ -256,7 +257,7 @@ def _tensors(layer: Any) -> Iterator[Tensor]:
 
 
 def _flush_joined(
-    layers: Sequence[_FullLayer] | Sequence[_WindowLayer], reading: _Reading
+    layers: Sequence[_FullLayer] | Sequence[_WindowLayer], reading: _CacheTokens
 ) -> _FullLayer | _WindowLayer:
     """One layer of the rows of several, flush right in as many slots as the longest has."""
     made = layers[0].empty(reading)
@@ -293,7 +294,7 @@ class TransformersModel(nn.Module):
 
     Attributes:
         model: The library's model.
-        longest: The most tokens that its configuration allows; None where it names no limit.
+        max_positions: The most tokens that its configuration allows; None where it names no limit.
     """
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -331,14 +332,14 @@ class TransformersModel(nn.Module):
         )
         self._attends = any(isinstance(layer, DynamicLayer) for layer in layers)
         limits = [limit for name in _LONGEST if isinstance(limit := getattr(text, name, None), int)]
-        self.longest: int | None = limits[0] if limits and self._attends else None
+        self.max_positions: int | None = limits[0] if limits and self._attends else None
 
     @property
     def device(self) -> torch.device:
         return next(self.model.parameters()).device
 
     @property
-    def forks(self) -> bool:
+    def shares_prefixes(self) -> bool:
         # The others read rows that have gone different ways one by one.
         return self._pure_attention
 
@@ -412,7 +413,7 @@ class TransformersModel(nn.Module):
         return self._logits(ids, state.read, steps, cache), after
 
     def _empty_flush_cache(self, state: TransformersState) -> _FlushCache:
-        reading = _Reading()
+        reading = _CacheTokens()
         layers: list[_FullLayer | _WindowLayer] = [
             _WindowLayer(reading, layer.sliding_window)
             if isinstance(layer, DynamicSlidingWindowLayer)

@@ -21,7 +21,7 @@ def answered(pairs: list[tuple[float, str]]) -> Answered:
 
 
 @given(answers, st.data())
-@settings(deadline=None, derandomize=True, max_examples=80)
+@settings(max_examples=80)
 def test_exactly_the_answers_that_differ_are_named(pairs, data):
     """Only another score, and only a text that does not begin with ours, counts as different, and by its number."""
     drawn = data.draw(st.lists(changes, min_size=len(pairs), max_size=len(pairs)))
@@ -38,7 +38,7 @@ def test_exactly_the_answers_that_differ_are_named(pairs, data):
 
 
 @given(answers)
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 def test_sides_of_unequal_size_are_no_comparison(pairs):
     """Answers to unequally many examples are refused."""
     ours = answered(pairs)

@@ -24,7 +24,7 @@ from suites.support.runs import REPOSITORY
 from suites.support.sample_results import sample_result
 from zoo.cards import Zoo, load_zoo
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 POCKET = REPOSITORY / "zoo" / "pocket"
 
 _ZOO = """

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cells import Cell
-from core.names import unknown_name
 from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import tasks
 from models.cards import Card
+from suites.support.odd_names import ODD_NAMES
+from suites.support.runs import run
 from suites.support.strategies import ByteTokenizer
 from zoo.cards import LeftOut, Sweep, Zoo, ZooError, load_zoo
 
-quick = settings(deadline=None, derandomize=True, max_examples=100)
 built_in = pytest.mark.parametrize("name", ["pocket", "paper", "sanity"])
 KEY = re.compile(r"(?P<task>[a-z0-9_-]+?)-(?P<length>\d+)(?:-d(?P<depth>\d+))?")
 
@@ -124,13 +125,14 @@ def test_a_sound_file_is_read(tmp_path):
     ("old", "new", "said"),
     [
         # Unknown names, and the nearest that exist.
-        ("samples = 40", "sample = 40", ["the zoo", "unknown field sample ", "did you mean samples?"]),
+        ("samples = 40", "sample = 40", ["unknown field sample ", "did you mean samples?"]),
         ("dtype =", "dtyp =", ["models.m2a", "unknown field dtyp ", "did you mean dtype?"]),
         ("depths =", "depth =", ["sweeps.niah_position", "unknown field depth ", "did you mean depths?"]),
         ('"essay-word-uuid"', '"essay-word-uid"', ["sweeps.niah_position", "task", "did you mean essay-word-uuid?"]),
         ("niah_multikey_3 = 512", "niah_multikey3 = 512", ["smallest_length", "task", "did you mean niah_multikey_3?"]),
         ("niah_single_1 = 48", "nia_single_1 = 48", ["tokens_to_generate", "task", "did you mean niah_single_1?"]),
         ('"float32"', '"float23"', ["models.m2a", "dtype", "did you mean float32?"]),
+        ('"state-spaces"', '"state-space"', ["models.m2a: unknown family", "did you mean state-spaces?"]),
         # Missing fields.
         ("samples = 40", "", ["samples is missing"]),
         (SOUND[SOUND.index("[models") :], "", ["models is missing"]),
@@ -152,6 +154,25 @@ def test_a_sound_file_is_read(tmp_path):
         ("[256, 512]", '["256", "512"]', ["sweeps.ruler", "lengths"]),
         ("[256, 512]", "256", ["sweeps.ruler", "lengths"]),
         ("[0, 50, 100]", '["middle"]', ["sweeps.niah_position", "depths"]),
+        ("tokenizer = ", "tokenizer = 5 #", ["models.m2a.tokenizer must be a text", "not 5"]),
+        ("dtype =", 'trained_length = "512"\ndtype =', ["models.m2a.trained_length", "whole number", "not '512'"]),
+        ("dtype =", "end_of_sequence = []\ndtype =", ["models.m2a.end_of_sequence must be a text", "not []"]),
+        ("dtype =", "extrapolate = 1\ndtype =", ["models.m2a.extrapolate must be true or false, not 1"]),
+        ("dtype =", "emulate = [5]\ndtype =", ["models.m2a.emulate[0] must be a text", "not 5"]),
+        ("dtype =", 'name = "other"\ndtype =', ["models.m2a: unknown field name"]),
+        (
+            "dtype =",
+            "smallest_length = { niah_single_1 = true }\ndtype =",
+            ["models.m2a.smallest_length.niah_single_1"],
+        ),
+        ("niah_single_1 = 48", "niah_single_1 = 48.0", ["tokens_to_generate.niah_single_1", "not 48.0"]),
+        ("batch_tokens = 4096", "batch_tokens = 1979-05-27", ["batch_tokens cannot be 1979-05-27, a date"]),
+        ("[256, 512]", "[256, 256]", ["sweeps.ruler.lengths must be a list of different values"]),
+        # Nothing to ask, or nobody.
+        ("[256, 512]", "[]", ["sweeps.ruler.lengths must be a list of different values, not []"]),
+        ('["essay-word-uuid"]', "[]", ["sweeps.niah_position.tasks must be a list of different values, not []"]),
+        (SOUND[SOUND.index("[models") :], "[models]", ["models must be a table of models, not {}"]),
+        (SOUND[SOUND.index("[sweeps") : SOUND.index("[models")], "[sweeps]\n", ["sweeps must be a table of sweeps"]),
         # Where a model comes from.
         ("path =", 'hub = "state-spaces/m2a"\nrevision = "main"\npath =', ["models.m2a", "either path or hub"]),
         ('path = "pocket/m2a"', "", ["models.m2a", "either path or hub"]),
@@ -168,11 +189,94 @@ def test_mistakes_are_named(tmp_path, old, new, said):
         assert part in message
 
 
-def test_a_file_that_is_no_text_is_named(tmp_path):
-    """A zoo file that is not UTF-8 is refused by its name."""
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b'\xff\xfe"samples" = 40', "is no text in UTF-8"),
+        (b"\x7fELF\x01\x00", "is not readable as TOML"),
+        (b"samples = " + b"[" * 100_000, "is not readable as TOML: nested too deeply"),
+    ],
+    ids=["encoding", "binary", "depth"],
+)
+def test_a_file_that_cannot_be_read_is_named(tmp_path, content, said):
+    """A zoo file that is not UTF-8, not TOML, or nested too deeply is refused by its name and why."""
     path = tmp_path / "own.toml"
-    path.write_bytes(b'\xff\xfe"samples" = 40')
-    _refusal(path)
+    path.write_bytes(content)
+    assert said in _refusal(path)
+
+
+def _quoted(name: str) -> str:
+    return json.dumps(name, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("table", ["models", "tasks", "sweeps"])
+def test_an_odd_name_is_refused(tmp_path, table, name):
+    """A model, task or sweep whose name cannot be a path and an id is refused in one line."""
+    fields = {
+        "models": SOUND[SOUND.index("family") :],
+        "tasks": 'like = "vt"\n',
+        "sweeps": 'tasks = ["vt"]\nlengths = [512]\n',
+    }
+    path = _written(tmp_path, f"{SOUND}\n[{table}.{_quoted(name)}]\n{fields[table]}")
+    refusal = _refusal(path)
+    assert f"the name of a {table.removesuffix('s')} " in refusal
+    assert len(refusal.splitlines()) == 1
+
+
+def test_a_run_of_an_odd_name_writes_nothing(tmp_path):
+    """A run of a zoo whose model's name leads out of a folder ends before it writes any file."""
+    folder = tmp_path / "a" / "b" / "c"
+    folder.mkdir(parents=True)
+    path = _written(folder, SOUND.replace("[models.m2a]", '[models."../../../x"]'))
+    done = run("suites/evaluation", f"--zoo={path}", f"--results={folder / 'results'}")
+    assert done.returncode == 4
+    (line,) = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
+    assert line.startswith(f"ERROR: --zoo: {path}: the name of a model must be ")
+    assert [each for each in tmp_path.rglob("*") if each.is_file()] == [path]
+
+
+@pytest.mark.parametrize("name", ["a b", "-x", "con", "é", "x[0]", "a" * 65])
+def test_an_odd_name_of_a_file_is_refused(tmp_path, name):
+    """A zoo whose file's name cannot be a folder of snapshots everywhere is refused."""
+    path = _written(tmp_path, SOUND).rename(tmp_path / f"{name}.toml")
+    assert "the name of a zoo, which is its file's, " in _refusal(path)
+
+
+@pytest.mark.parametrize(
+    ("table", "names"), [("models", ["M2A", "m2a"]), ("tasks", ["VT", "vt"]), ("sweeps", ["ruler", "Ruler"])]
+)
+def test_names_that_differ_in_capital_letters_are_refused(tmp_path, table, names):
+    """Names that some file systems take for one are refused, also where one of them is a registered task's."""
+    fields = {
+        "models": 'family = "oracle"\ntokenizer = "t"',
+        "tasks": 'like = "vt"',
+        "sweeps": 'tasks = ["vt"]\nlengths = [9]',
+    }
+    new = next(name for name in names if name not in ("m2a", "vt", "ruler"))
+    refusal = _refusal(_written(tmp_path, f"{SOUND}\n[{table}.{new}]\n{fields[table]}\n"))
+    assert "differ in capital letters alone" in refusal
+    assert all(name in refusal for name in names)
+
+
+@pytest.mark.parametrize(("model", "task"), [("m2a-fine", "vt"), ("M2A-Fine", "vt")])
+def test_two_cells_with_one_id_are_refused(tmp_path, model, task):
+    """Two cells whose ids are equal, in small letters, are named by model and task."""
+    text = SOUND.replace('"niah_single_1", "niah', f'"{task}", "fine-{task}", "niah')
+    oracle = f'\n[models.{model}]\nfamily = "oracle"\ntokenizer = "t"\n'
+    refusal = _refusal(_written(tmp_path, f'{text}{oracle}[tasks.fine-{task}]\nlike = "vt"\n'))
+    assert refusal.startswith("two cells would have the id ")
+    assert f"model m2a with task fine-{task}" in refusal
+    assert f"model {model} with task {task}" in refusal
+
+
+def test_sweeps_keep_the_order_of_the_file(tmp_path):
+    """Sweeps of any name are kept, in the file's order."""
+    names = ["zeta", "ruler", "a.b", "niah_position", "2nd"]
+    sweep = 'tasks = ["vt"]\nlengths = [512]\n'
+    tables = "".join(f'[sweeps."{name}"]\n{sweep}' for name in names)
+    text = SOUND[: SOUND.index("[sweeps")] + tables + SOUND[SOUND.index("[models") :]
+    assert list(load_zoo(str(_written(tmp_path, text))).sweeps) == names
 
 
 @pytest.mark.parametrize(("given_name", "nearest"), [("pockett", "pocket"), ("Paper", "paper"), ("poket", "pocket")])
@@ -219,7 +323,6 @@ def _declared(zoo: Zoo, sweep: Sweep) -> list[Cell]:
     return [Cell(*values) for values in product(zoo.models, sweep.tasks, sweep.lengths, sweep.depths)]
 
 
-@quick
 @given(zoos)
 def test_what_does_not_fit_is_left_out(zoo):
     """A suite's cells are those that fit by the zoo's file and by the card, in order; the others are left out."""
@@ -244,7 +347,6 @@ def test_what_does_not_fit_is_left_out(zoo):
     assert all(out.lengths == tuple(sorted(out.lengths)) for out in zoo.left_out())
 
 
-@quick
 @given(zoos)
 def test_the_matrix_holds_each_cell_once(zoo):
     """The matrix holds every cell of every suite, and one that suites share only once."""
@@ -261,7 +363,6 @@ def test_suites_of_the_pocket_zoo_share_cells():
     assert len(zoo.matrix()) == len(zoo.cells("ruler")) + len(position | form)
 
 
-@quick
 @given(zoos)
 def test_without_smallest_lengths_everything_fits(zoo):
     """Where no smallest length is given, nothing is left out."""
@@ -281,28 +382,6 @@ def test_a_card_may_fit_less_than_the_others(tmp_path):
     refusal = _refusal(_written(tmp_path, text.replace("niah_single_1 = 512", "niah_singl_1 = 512")))
     assert "models.m2a.smallest_length" in refusal
     assert "did you mean niah_single_1?" in refusal
-
-
-@pytest.mark.parametrize(
-    ("given_name", "valid", "said"),
-    [
-        ("mamba", ["mamba2", "m2a"], "unknown model mamba (did you mean mamba2?); there are mamba2, m2a"),
-        ("1000", ["256", "1024", "4096"], "unknown model 1000 (did you mean 1024?); there are 256, 1024, 4096"),
-        ("5", ["0", "50", "100"], "unknown model 5 (did you mean 50?); there are 0, 50, 100"),
-        ("7", ["0", "50", "100"], "unknown model 7 (did you mean 0?); there are 0, 50, 100"),
-        ("zzz", ["mamba2", "m2a"], "unknown model zzz; there are mamba2, m2a"),
-        ("7", ["mamba2"], "unknown model 7; there are mamba2"),
-    ],
-)
-def test_unknown_names(given_name, valid, said):
-    """A name that does not exist is answered with the nearest by spelling, or by value, and with all that do."""
-    assert unknown_name("model", given_name, valid) == said
-
-
-@pytest.mark.parametrize("given_name", ["50", "middle"])
-def test_unknown_names_where_there_are_none(given_name):
-    """Where no name exists at all, the answer is still a sentence that holds the name given."""
-    assert f"unknown depth {given_name}" in unknown_name("depth", given_name, [])
 
 
 VARIANTS = """

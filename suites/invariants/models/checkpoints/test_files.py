@@ -17,47 +17,18 @@ from hypothesis import strategies as st
 from safetensors.torch import save_file
 from torch import Tensor
 
-from models.checkpoints.files import (
-    CheckpointError,
-    configuration_fingerprint,
-    load_state_spaces,
-    read_tensors,
-    weights_files,
-    write_checkpoint,
-)
+from models.checkpoints.errors import CheckpointError
+from models.checkpoints.files import configuration_fingerprint, read_tensors, weights_files
+from models.families.state_spaces.checkpoint import load_state_spaces, write_state_spaces
 from models.families.state_spaces.model import StateSpacesModel
-from suites.support.tiny_models import CONFIGURATIONS, HYBRID, changed, random_ids, tiny_model
+from suites.support.families.state_spaces import HYBRID, changed, tiny_model
+from suites.support.tiny_models import random_ids
 
 CPU = torch.device("cpu")
 CONFIGURATION, PICKLED, SAFE = "config.json", "pytorch_model.bin", "model.safetensors"
 
 # A Mamba2 layer and an attention layer, each with a gated MLP.
 M2A = changed(HYBRID, n_layer=2)
-PUBLISHED = {
-    "backbone.embedding.weight",
-    "backbone.layers.0.norm.weight",
-    "backbone.layers.0.mixer.in_proj.weight",
-    "backbone.layers.0.mixer.conv1d.weight",
-    "backbone.layers.0.mixer.conv1d.bias",
-    "backbone.layers.0.mixer.dt_bias",
-    "backbone.layers.0.mixer.A_log",
-    "backbone.layers.0.mixer.D",
-    "backbone.layers.0.mixer.norm.weight",
-    "backbone.layers.0.mixer.out_proj.weight",
-    "backbone.layers.0.norm2.weight",
-    "backbone.layers.0.mlp.fc1.weight",
-    "backbone.layers.0.mlp.fc2.weight",
-    "backbone.layers.1.norm.weight",
-    "backbone.layers.1.mixer.in_proj.weight",
-    "backbone.layers.1.mixer.conv1d.weight",
-    "backbone.layers.1.mixer.conv1d.bias",
-    "backbone.layers.1.mixer.out_proj.weight",
-    "backbone.layers.1.norm2.weight",
-    "backbone.layers.1.mlp.fc1.weight",
-    "backbone.layers.1.mlp.fc2.weight",
-    "backbone.norm_f.weight",
-    "lm_head.weight",
-}
 
 
 def rounded(configuration: Any) -> StateSpacesModel:
@@ -90,7 +61,7 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A good checkpoint directory."""
-    write_checkpoint(tmp_path / "m2a", rounded(M2A))
+    write_state_spaces(tmp_path / "m2a", rounded(M2A))
     return tmp_path / "m2a"
 
 
@@ -98,43 +69,8 @@ def written(tmp_path: Path) -> Path:
 def damageable(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint directory for tests that put their own weights file into it."""
     directory = tmp_path_factory.mktemp("checkpoint")
-    write_checkpoint(directory, rounded(M2A))
+    write_state_spaces(directory, rounded(M2A))
     return directory
-
-
-@pytest.mark.parametrize("kind", CONFIGURATIONS)
-@pytest.mark.parametrize("safe", [False, True], ids=["pickled", "safetensors"])
-def test_a_written_model_is_read_back_the_same(tmp_path, kind, safe):
-    """A model written and loaded again, from either file format, gives bit for bit the same logits."""
-    made, ids = rounded(CONFIGURATIONS[kind]), random_ids(2, 20)
-    write_checkpoint(tmp_path, made)
-    if safe:
-        as_safetensors(tmp_path, read_tensors(tmp_path))
-    assert torch.equal(load(tmp_path)(ids), made(ids))
-
-
-@pytest.mark.parametrize("safe", [False, True], ids=["pickled", "safetensors"])
-@pytest.mark.parametrize("tied", [True, False], ids=["with lm_head.weight", "without lm_head.weight"])
-def test_the_tied_output_layer_may_be_left_out(written, tied, safe):
-    """A file may repeat the tied output layer or leave it out; the model is the same, and tied."""
-    tensors, ids = read_tensors(written), random_ids(2, 20)
-    if not tied:
-        del tensors["lm_head.weight"]
-    if safe:
-        as_safetensors(written, tensors)
-    else:
-        torch.save(tensors, written / PICKLED)
-    loaded = load(written)
-    assert torch.equal(loaded(ids), rounded(M2A)(ids))
-    assert loaded.lm_head.weight is loaded.backbone.embedding.weight
-
-
-def test_keys_are_the_published_ones(written):
-    """A written hybrid has exactly the tensors, under exactly the names, of a published one, in float16."""
-    tensors = torch.load(written / PICKLED, weights_only=True)
-    assert set(tensors) == PUBLISHED
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float16}
-    assert tensors["lm_head.weight"].data_ptr() == tensors["backbone.embedding.weight"].data_ptr()
 
 
 def test_safetensors_is_preferred(written):
@@ -143,19 +79,6 @@ def test_safetensors_is_preferred(written):
     (written / PICKLED).write_bytes(b"not read")
     assert weights_files(written) == [written / SAFE]
     assert torch.equal(load(written)(random_ids(1, 9)), rounded(M2A)(random_ids(1, 9)))
-
-
-def test_a_loaded_model_has_the_dtype_asked_for(written):
-    """Every weight of a loaded model has the dtype that was asked for, and none is on the meta device."""
-    loaded = load_state_spaces(written, CPU, torch.bfloat16)
-    assert {parameter.dtype for parameter in loaded.parameters()} == {torch.bfloat16}
-    assert {parameter.device for parameter in loaded.parameters()} == {CPU}
-    assert loaded.prefill(random_ids(1, 9), torch.tensor([9]), loaded.empty_state(1, 9))[0].isfinite().all()
-
-
-def test_a_missing_directory_is_named(tmp_path):
-    """A checkpoint directory that is not there is named."""
-    assert f"no checkpoint directory at {tmp_path / 'nowhere'}" in refusal(tmp_path / "nowhere")
 
 
 @pytest.mark.parametrize(
@@ -167,9 +90,9 @@ def test_a_missing_directory_is_named(tmp_path):
         ('{\n"d_model": 32,\n', "not readable as JSON"),
         ("[1, 2]", "must hold a JSON object, not list"),
         ("3", "must hold a JSON object, not int"),
-        (json.dumps({**M2A, "n_layers": 2}), "unknown field 'n_layers' in config.json"),
-        (json.dumps(changed(M2A, ssm_cfg={"state": 2})), "unknown field 'state' in ssm_cfg of config.json"),
-        (json.dumps(changed(M2A, attn_cfg={"heads": 2})), "unknown field 'heads' in attn_cfg of config.json"),
+        (json.dumps({**M2A, "n_layers": 2}), "config.json: unknown field n_layers"),
+        (json.dumps(changed(M2A, ssm_cfg={"state": 2})), "config.json: ssm_cfg: unknown field state"),
+        (json.dumps(changed(M2A, attn_cfg={"heads": 2})), "config.json: attn_cfg: unknown field heads"),
         (json.dumps({**M2A, "ssm_cfg": {}}), "only 'Mamba2' is supported"),
     ],
 )
@@ -215,15 +138,9 @@ def test_a_configuration_in_another_encoding_is_named(written):
     assert message.startswith(f"{written / CONFIGURATION} is not readable as JSON")
 
 
-def test_missing_weights_are_named(written):
-    """A directory without a weights file is refused with the two names that were looked for."""
-    (written / PICKLED).unlink()
-    assert refusal(written) == f"checkpoint {written} has neither {SAFE} nor {PICKLED}"
-
-
 @given(st.floats(0, 1, exclude_max=True))
 @example(0.0)
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 @pytest.mark.parametrize("safe", [False, True], ids=["pickled", "safetensors"])
 def test_a_truncated_file_is_named(damageable, safe, share):
     """A weights file cut off anywhere, even at its first byte, is refused by its path."""
@@ -243,7 +160,7 @@ def test_a_truncated_file_is_named(damageable, safe, share):
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @given(st.integers(0, 10**6), st.integers(1, 255))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "plain pickle"])
 def test_a_damaged_pickle_is_never_a_crash(damageable, zipped, place, change):
     """A pickled file with any one byte changed either loads, or is refused in one paragraph by its path."""
@@ -329,44 +246,13 @@ def test_anything_beside_tensors_is_named(written, content, fault):
     assert fault in message
 
 
-@pytest.mark.parametrize("safe", [False, True], ids=["pickled", "safetensors"])
-def test_tensors_that_do_not_make_the_model_are_named(written, safe):
-    """Tensors that are missing, left over or misshapen are all named in one message, with both shapes."""
-    tensors = read_tensors(written)
-    del tensors["backbone.layers.0.mixer.dt_bias"]
-    tensors["backbone.layers.2.norm.weight"] = torch.ones(32)
-    tensors["backbone.norm_f.weight"] = torch.ones(31)
-    if safe:
-        as_safetensors(written, tensors)
-    else:
-        torch.save(tensors, written / PICKLED)
-    message = refusal(written)
-    assert str(weights_files(written)[0]) in message
-    assert "missing backbone.layers.0.mixer.dt_bias;" in message
-    assert "not part of the model backbone.layers.2.norm.weight;" in message
-    assert "misshapen backbone.norm_f.weight is [31], config.json makes it [32]" in message
-
-
 def test_a_missing_untied_output_layer_is_named(tmp_path):
     """Where the output layer is not tied to the embedding, a file without it is refused."""
-    write_checkpoint(tmp_path, rounded(changed(M2A, tie_embeddings=False)))
+    write_state_spaces(tmp_path, rounded(changed(M2A, tie_embeddings=False)))
     tensors = read_tensors(tmp_path)
     del tensors["lm_head.weight"]
     torch.save(tensors, tmp_path / PICKLED)
     assert "missing lm_head.weight" in refusal(tmp_path)
-
-
-@pytest.mark.parametrize("name", sorted(PUBLISHED - {"lm_head.weight"}))
-@pytest.mark.parametrize("fault", ["missing", "misshapen"])
-def test_each_tensor_is_needed(written, name, fault):
-    """Each of the published tensors is named when it alone is missing or has another shape."""
-    tensors = read_tensors(written)
-    if fault == "missing":
-        del tensors[name]
-    else:
-        tensors[name] = tensors[name][..., :-1]
-    torch.save(tensors, written / PICKLED)
-    assert f"{fault} {name}" in refusal(written)
 
 
 def test_many_faults_stay_one_paragraph(written):

@@ -66,7 +66,6 @@ chunks = st.integers(1, 48)
 @example(Problem(time=32), 8)
 @example(Problem(time=33, groups=2), 8)
 @example(Problem(time=31, groups=2, heads_per_group=1), 8)
-@settings(deadline=None, derandomize=True, max_examples=100)
 def test_chunked_equals_recurrent(problem, chunk):
     """For any shape, chunk size and state before it, the chunked form gives the recurrence's outputs and state."""
     y, state = ssd_chunked(*problem.arguments(), chunk=chunk)
@@ -76,7 +75,6 @@ def test_chunked_equals_recurrent(problem, chunk):
 
 
 @given(problems)
-@settings(deadline=None, derandomize=True, max_examples=100)
 def test_the_last_output_equals_recurrent(problem):
     """For any shape and state before it, the form that gives the last output alone gives the recurrence's."""
     x, dt, a, b, c, state = problem.arguments()
@@ -87,7 +85,7 @@ def test_the_last_output_equals_recurrent(problem):
 
 
 @given(problems, chunks, st.integers(1, 39))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_state_carries_over_a_cut(problem, chunk, cut):
     """A sequence cut anywhere, with the state carried over the cut, gives what the whole sequence gives."""
     x, dt, a, b, c, state = problem.arguments()
@@ -102,7 +100,7 @@ def test_state_carries_over_a_cut(problem, chunk, cut):
 
 
 @given(problems, chunks)
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_zero_dt_keeps_the_state(problem, chunk):
     """Tokens with dt = 0 leave every bit of the state as it was."""
     x, dt, a, b, c, state = problem.arguments()
@@ -111,7 +109,7 @@ def test_zero_dt_keeps_the_state(problem, chunk):
 
 
 @given(problems, chunks, st.lists(st.integers(0, 40), min_size=3, max_size=3))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_padding_with_zero_dt_leaves_no_trace(problem, chunk, lengths):
     """Rows of unequal lengths, padded at the end with anything at dt = 0, give what each gives alone."""
     x, dt, a, b, c, state = problem.arguments()

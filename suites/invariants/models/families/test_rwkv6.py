@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -11,87 +10,34 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 import models.families.rwkv6.time_mixing
-from models.decoding.greedy import greedy
+from models.checkpoints.errors import ConfigurationError
+from models.decoding.greedy import GreedySettings, greedy
+from models.families.rwkv6.checkpoint import load_rwkv6, write_rwkv6
 from models.families.rwkv6.configuration import Rwkv6Configuration
-from models.families.rwkv6.model import Rwkv6Model, Rwkv6State, load_rwkv6, write_rwkv6
+from models.families.rwkv6.model import Rwkv6Model, Rwkv6State
 from models.families.rwkv6.time_mixing import wkv_chunked, wkv_naive
-from models.families.state_spaces.configuration import ConfigurationError
-from suites.support.checkpoint_files import casts, change, is_read_back, refused
+from suites.support.checkpoint_files import change, refused
 from suites.support.decoder_equalities import (
-    batched_difference,
-    forked_difference,
-    greedy_tokens,
-    pieces_difference,
     read_alone,
-    steps_difference,
 )
-from suites.support.tiny_models import difference, random_ids
+from suites.support.families.rwkv6 import CONFIGURATIONS, FINCH
+from suites.support.tiny_models import TOLERANCE, difference, random_ids, tiny
 
-# The largest difference between logits, as a share of their scale; the second in bfloat16; the third in float64.
-TOLERANCE = 1e-4
-HALF_TOLERANCE = 5e-2
 ROUNDING = 1e-11
-STEPS = 64
+STEPS = 24
 CPU = torch.device("cpu")
 SAFE, PICKLED = "model.safetensors", "pytorch_model.bin"
 
-FINCH: Mapping[str, Any] = {
-    "architectures": ["Rwkv6ForCausalLM"],
-    "model_type": "rwkv6",
-    "vocab_size": 53,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "head_size": 8,
-}
-CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
-    "finch": FINCH,
-    "one-wide-head": {**FINCH, "num_hidden_layers": 1, "head_size": 32, "intermediate_size": 200},
-    "other-epsilons": {
-        **FINCH,
-        "num_hidden_layers": 2,
-        "head_size": 4,
-        "head_size_divisor": 40,
-        "layer_norm_epsilon": 0.05,
-        "tie_word_embeddings": True,
-    },
-}
 # The package has the published epsilons built in.
 OF_THE_PACKAGE = ("finch", "one-wide-head")
 
 every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
-
-
-def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> Rwkv6Model:
-    """A random model with no weight at a neutral value, mixing by halves, and memories short and long."""
-    made = Rwkv6Model(Rwkv6Configuration.from_json(configuration))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for name, parameter in made.named_parameters():
-            if name.endswith("time_decay"):
-                parameter.uniform_(-6, 0)
-            elif name.endswith("time_faaaa"):
-                parameter.normal_(std=2.0)
-            elif "time_maa" in name and parameter.shape[:2] == (1, 1):
-                parameter.normal_(0.5, 0.3)
-            elif "_w1" in name or "_w2" in name:
-                parameter.normal_(std=parameter.shape[-2] ** -0.5)
-            elif "ln" in name:
-                parameter.normal_(float(name.endswith("weight")), 0.3)
-            else:
-                parameter.normal_(std=1.5 * parameter.shape[-1] ** -0.5)
-    return made.eval().requires_grad_(False)
-
-
-@functools.cache
-def tiny(kind: str) -> Rwkv6Model:
-    """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
-    return tiny_model(CONFIGURATIONS[kind])
 
 
 def tensors_of(state: Rwkv6State) -> list[Tensor]:
@@ -125,7 +71,6 @@ def recurrence(
 @example(2, 64, 2, 0, 64)
 @example(2, 65, 2, 0, 64)
 @example(2, 128, 2, 0, 64)
-@settings(deadline=None, derandomize=True, max_examples=100)
 def test_chunked_recurrence_equals_the_naive_one(batch, time, heads, seed, chunk):
     """For any shape, chunk size and state before it, the chunked recurrence gives what the definition gives."""
     arguments = recurrence(batch, time, heads, seed)
@@ -149,28 +94,9 @@ def test_a_long_recurrence_in_single_precision(decay):
 
 
 @every_kind
-@given(st.lists(st.integers(1, 70), min_size=2, max_size=4), st.integers(0, 99))
-@example([1, 150, 2, 64], 0)
-@settings(deadline=None, derandomize=True, max_examples=8)
-def test_batched_equals_alone(kind, lengths, seed):
-    """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
-    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
-
-
-@every_kind
-@given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=8)
-def test_pieces_equal_the_whole(kind, data):
-    """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
-    batch = data.draw(st.integers(1, 3))
-    pieces = data.draw(st.lists(st.lists(st.integers(1, 40), min_size=batch, max_size=batch), min_size=2, max_size=4))
-    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
-
-
-@every_kind
 def test_padding_leaves_no_trace_in_the_state(kind):
     """The state after padded rows is that of the rows alone, whatever the padding is."""
-    made, ids, lengths = tiny(kind), random_ids(2, 70), [70, 9]
+    made, ids, lengths = tiny("rwkv6", kind), random_ids(2, 70), [70, 9]
     padded = ids.clone()
     padded[1, 9:] = random_ids(61, seed=3)
     _, state = made.prefill(ids, torch.tensor(lengths), made.empty_state(2, 70))
@@ -181,68 +107,10 @@ def test_padding_leaves_no_trace_in_the_state(kind):
         assert difference(found[1], expected[0]) < TOLERANCE
 
 
-@every_kind
-@pytest.mark.parametrize(("first", "time"), [(1, 70), (2, 8), (66, 70)])
-def test_cached_steps_equal_a_full_forward(kind, first, time):
-    """After a prefill of any length, each cached step gives the logits of a full forward at its position."""
-    assert steps_difference(tiny(kind), first, time) < TOLERANCE
-
-
-@every_kind
-def test_greedy_tokens_are_those_of_full_forwards(kind):
-    """Batched cached decoding of unequal prompts takes 64 tokens, each the likeliest by a full forward before it."""
-    found, likeliest = greedy_tokens(tiny(kind), [3, 1, 66], STEPS)
-    assert len({tuple(new) for new in found}) == 3
-    assert found == likeliest
-
-
-@every_kind
-@pytest.mark.parametrize("rows", [[2], [2, 0], [1, 2, 0], [1, 1]])
-def test_selected_rows_go_on_as_before(kind, rows):
-    """Rows selected from a state, in any order or twice, go on as they would have alone."""
-    assert forked_difference(tiny(kind), [7, 3, 12], rows) < TOLERANCE
-
-
-@every_kind
-def test_a_forward_sees_no_later_token(kind):
-    """A full forward's logits at a position do not change with the tokens after it, and do with those long before."""
-    made, ids = tiny(kind), random_ids(1, 70)
-    other = torch.cat([ids[:, :35], random_ids(1, 35, seed=1)], 1)
-    assert difference(made(other)[:, :35], made(ids)[:, :35]) < TOLERANCE
-    assert difference(made(other)[:, 35:], made(ids)[:, 35:]) > 0.01
-    other = torch.cat([random_ids(1, 35, seed=1), ids[:, 35:]], 1)
-    assert difference(made(other)[:, -1], made(ids)[:, -1]) > 0.01
-
-
-@every_kind
-def test_every_weight_matters(kind):
-    """A small change of any one tensor changes the logits, so that the equalities here are about all of them."""
-    made, ids = tiny_model(CONFIGURATIONS[kind]), random_ids(2, 40)
-    before = made(ids)
-    for name, parameter in made.named_parameters():
-        kept = parameter.clone()
-        parameter += 0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))
-        assert difference(made(ids), before) > 10 * TOLERANCE, name
-        parameter.copy_(kept)
-
-
-@every_kind
-def test_every_weight_has_a_gradient(kind):
-    """The gradient through a full forward is finite, and reaches every tensor, also where a decay is exactly 0."""
-    made = tiny_model(CONFIGURATIONS[kind]).requires_grad_(True)
-    for name, parameter in made.named_parameters():
-        if name.endswith("time_decay"):
-            parameter.data[..., 0] = 6.0
-    made(random_ids(2, 70)).logsumexp(-1).sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
-
-
 @pytest.mark.parametrize("operator", ["wkv_chunked", "wkv_step"])
 def test_training_in_half_precision_spares_the_recurrence(operator, monkeypatch):
     """Where autocast computes in half precision, the recurrence is given and computes single precision."""
-    made, seen = tiny("finch"), []
+    made, seen = tiny("rwkv6", "finch"), []
     plain = getattr(models.families.rwkv6.time_mixing, operator)
 
     def watched(*given: Tensor) -> tuple[Tensor, Tensor]:
@@ -254,22 +122,6 @@ def test_training_in_half_precision_spares_the_recurrence(operator, monkeypatch)
         logits = made(random_ids(1, 1 if operator == "wkv_step" else 40))
     assert logits.dtype == torch.float32
     assert seen == [(False, {torch.float32})] * 3
-
-
-@every_kind
-def test_half_precision_stays_close(kind):
-    """In bfloat16 the logits stay within a twentieth of those of the same weights in float32, and keep its dtypes."""
-    half = tiny_model(CONFIGURATIONS[kind]).bfloat16()
-    full = tiny_model(CONFIGURATIONS[kind]).bfloat16().float()
-    ids, lengths = random_ids(2, 70), torch.tensor([70, 20])
-    found, state = half.prefill(ids, lengths, half.empty_state(2, 72))
-    expected, before = full.prefill(ids, lengths, full.empty_state(2, 72))
-    assert found.dtype == torch.float32
-    assert difference(found, expected) < HALF_TOLERANCE
-    assert [tensor.dtype for tensor in tensors_of(state)[:3]] == [torch.bfloat16, torch.float32, torch.bfloat16]
-    found, _ = half.step(ids[:, 0], state)
-    expected, _ = full.step(ids[:, 0], before)
-    assert difference(found, expected) < HALF_TOLERANCE
 
 
 # The formulas of the paper.
@@ -348,7 +200,7 @@ def part_of(w: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
 @every_kind
 def test_models_equal_naive_ones(kind):
     """Every kind of model gives the logits of loops over positions and heads in float64."""
-    made, ids = tiny(kind), random_ids(1, 70)
+    made, ids = tiny("rwkv6", kind), random_ids(1, 70)
     assert difference(made(ids)[0].double(), naive_logits(made, ids[0].tolist())) < TOLERANCE
 
 
@@ -400,7 +252,7 @@ def theirs(package: Any, made: Rwkv6Model, folder: Path) -> Any:
 @pytest.mark.parametrize("time", [2, 64, 150])
 def test_logits_equal_the_package(package, tmp_path, kind, time):
     """The same weights give the same logits in the `rwkv` package at every position."""
-    made, ids = tiny(kind), random_ids(time, seed=time)
+    made, ids = tiny("rwkv6", kind), random_ids(time, seed=time)
     expected, _ = theirs(package, made, tmp_path).forward(ids.tolist(), None, full_output=True)
     assert difference(made(ids[None])[0], expected) < TOLERANCE
 
@@ -408,15 +260,15 @@ def test_logits_equal_the_package(package, tmp_path, kind, time):
 @pytest.mark.parametrize("kind", OF_THE_PACKAGE)
 @pytest.mark.parametrize("time", [1, 40])
 def test_greedy_tokens_equal_the_package(package, tmp_path, kind, time):
-    """The same weights give the same 64 greedy tokens in the `rwkv` package, and the same state after them."""
-    made, prompt = tiny(kind), random_ids(time, seed=time).tolist()
+    """The same weights give the same greedy tokens in the `rwkv` package, and the same state after them."""
+    made, prompt = tiny("rwkv6", kind), random_ids(time, seed=time).tolist()
     model = theirs(package, made, tmp_path)
     logits, state = model.forward(prompt, None)
     tokens: list[int] = []
     while len(tokens) < STEPS:
         tokens.append(int(logits.argmax()))
         logits, state = model.forward(tokens[-1:], state)
-    found = greedy(made, [prompt], tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=100)
+    found = greedy(made, [prompt], GreedySettings(STEPS, batch_tokens=100))
     assert found == [tokens]
     ours, after = read_alone(made, torch.tensor(prompt + tokens))
     assert difference(ours[0], logits) < TOLERANCE
@@ -440,21 +292,8 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A good checkpoint directory."""
-    write_rwkv6(tmp_path / "finch", tiny("finch"), torch.float32)
+    write_rwkv6(tmp_path / "finch", tiny("rwkv6", "finch"), torch.float32)
     return tmp_path / "finch"
-
-
-@every_kind
-def test_a_written_model_is_read_back_the_same(tmp_path, kind):
-    """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    loaded = is_read_back(tmp_path, tiny(kind), write_rwkv6, load)
-    tied = loaded.head.weight is loaded.rwkv.embeddings.weight
-    assert tied == loaded.configuration.tie_word_embeddings
-
-
-def test_the_weights_are_cast(written):
-    """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    casts(written, tiny("finch"), write_rwkv6, load_rwkv6)
 
 
 def test_keys_and_shapes_are_the_published_ones(written):
@@ -480,23 +319,6 @@ def test_keys_and_shapes_are_the_published_ones(written):
     published |= {f"rwkv.ln_out.{part}": [width] for part in ("weight", "bias")}
     published |= {key: [53, width] for key in ("rwkv.embeddings.weight", "head.weight")}
     assert {name: list(tensor.shape) for name, tensor in load_file(written / SAFE).items()} == published
-
-
-@pytest.mark.parametrize("sharded", [True, False])
-def test_other_files_hold_the_same_model(written, sharded):
-    """A pickled file, or safetensors files under an index, are read as the one safetensors file is."""
-    tensors = load_file(written / SAFE)
-    (written / SAFE).unlink()
-    if sharded:
-        names = sorted(tensors)
-        parts = {"model-1.safetensors": names[::2], "model-2.safetensors": names[1::2]}
-        for file, keys in parts.items():
-            save_file({key: tensors[key] for key in keys}, written / file)
-        index = {"weight_map": {key: file for file, keys in parts.items() for key in keys}}
-        (written / "model.safetensors.index.json").write_text(json.dumps(index))
-    else:
-        torch.save(tensors, written / PICKLED)
-    assert torch.equal(load(written)(random_ids(1, 20)), tiny("finch")(random_ids(1, 20)))
 
 
 def test_a_published_configuration_is_read():
@@ -545,40 +367,26 @@ def test_what_a_file_leaves_out_is_as_published():
     assert Rwkv6Configuration.from_json({**FINCH, "hidden_size": 96}).intermediate_size == 320
 
 
-@pytest.mark.parametrize("repeated", [True, False])
-def test_the_tied_output_layer_may_be_repeated(tmp_path, repeated):
-    """A file may repeat the tied embedding as the output layer; another output layer is refused."""
-    write_rwkv6(tmp_path, tiny("other-epsilons"), torch.float32)
-    tensors = load_file(tmp_path / SAFE)
-    assert "head.weight" not in tensors
-    output = tensors["rwkv.embeddings.weight"].clone()
-    save_file({**tensors, "head.weight": output if repeated else output + 1}, tmp_path / SAFE)
-    if repeated:
-        assert torch.equal(load(tmp_path)(random_ids(1, 9)), tiny("other-epsilons")(random_ids(1, 9)))
-    else:
-        assert "head.weight differs from rwkv.embeddings.weight" in refusal(tmp_path)
-
-
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"model_type": "rwkv5"}, "model_type in config.json is 'rwkv5'"),
-        ({"model_type": None}, "model_type in config.json is None"),
-        ({"architectures": ["RWKV6ForCausalLM"]}, "architectures in config.json is ['RWKV6ForCausalLM']"),
-        ({"window": 8}, "unknown field 'window'"),
-        ({"quantization_config": {}}, "unknown field 'quantization_config'"),
-        ({"vocab_size": 0}, "vocab_size in config.json must be a whole number"),
-        ({"hidden_size": "32"}, "hidden_size in config.json must be a whole number"),
-        ({"hidden_size": "32", "attention_hidden_size": None}, "hidden_size in config.json must be a whole number"),
+        ({"model_type": "rwkv5"}, "model_type is 'rwkv5'"),
+        ({"model_type": None}, "model_type is None"),
+        ({"architectures": ["RWKV6ForCausalLM"]}, "architectures is ['RWKV6ForCausalLM']"),
+        ({"window": 8}, "unknown field window"),
+        ({"quantization_config": {}}, "unknown field quantization_config"),
+        ({"vocab_size": 0}, "vocab_size must be a whole number"),
+        ({"hidden_size": "32"}, "hidden_size must be a whole number"),
+        ({"hidden_size": "32", "attention_hidden_size": None}, "hidden_size must be a whole number"),
         ({"hidden_size": 8, "attention_hidden_size": 8, "intermediate_size": None}, "too small"),
-        ({"num_hidden_layers": True}, "num_hidden_layers in config.json must be a whole number"),
-        ({"attention_hidden_size": 64}, "attention_hidden_size in config.json is 64; only hidden_size, 32,"),
-        ({"head_size": 12}, "attention_hidden_size in config.json, 32, is no multiple of head_size, 12"),
-        ({"intermediate_size": 0}, "intermediate_size in config.json must be a whole number"),
-        ({"head_size_divisor": 0}, "head_size_divisor in config.json must be a positive number"),
-        ({"head_size_divisor": True}, "head_size_divisor in config.json must be a positive number"),
-        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon in config.json must be a positive number"),
-        ({"tie_word_embeddings": 1}, "tie_word_embeddings in config.json is 1"),
+        ({"num_hidden_layers": True}, "num_hidden_layers must be a whole number"),
+        ({"attention_hidden_size": 64}, "attention_hidden_size is 64; only hidden_size, 32,"),
+        ({"head_size": 12}, "attention_hidden_size, 32, is no multiple of head_size, 12"),
+        ({"intermediate_size": 0}, "intermediate_size must be a whole number"),
+        ({"head_size_divisor": 0}, "head_size_divisor must be a positive number"),
+        ({"head_size_divisor": True}, "head_size_divisor must be a positive number"),
+        ({"layer_norm_epsilon": -1e-5}, "layer_norm_epsilon must be a positive number"),
+        ({"tie_word_embeddings": 1}, "tie_word_embeddings must be true or false, not 1"),
     ],
     ids=str,
 )
@@ -588,34 +396,3 @@ def test_other_configurations_are_refused(written, fields, fault):
     assert fault in refusal(written)
     with pytest.raises(ConfigurationError):
         Rwkv6Configuration.from_json(json.loads((written / "config.json").read_text()))
-
-
-def test_wrong_tensors_are_named(written):
-    """Tensors missing, left over and misshapen are all named in one error."""
-    tensors = load_file(written / SAFE)
-    tensors["rwkv.blocks.9.extra"] = tensors.pop("rwkv.ln_out.weight")
-    tensors["head.weight"] = torch.zeros(50, 32)
-    save_file(tensors, written / SAFE)
-    message = refusal(written)
-    assert "missing rwkv.ln_out.weight" in message
-    assert "not part of the model rwkv.blocks.9.extra" in message
-    assert "misshapen head.weight is [50, 32], config.json makes it [53, 32]" in message
-
-
-def test_missing_and_damaged_files_are_named(written):
-    """A directory without weights, with a damaged file or without a configuration is refused."""
-    (written / SAFE).write_bytes(b"damaged")
-    assert "model.safetensors is not a readable safetensors file" in refusal(written)
-    (written / SAFE).unlink()
-    assert "has neither" in refusal(written)
-    (written / "config.json").write_text("{")
-    assert "config.json is not readable as JSON" in refusal(written)
-    (written / "config.json").unlink()
-    assert "has no config.json" in refusal(written)
-
-
-def test_the_configuration_is_a_value():
-    """A configuration written as JSON and read again is equal."""
-    for fields in CONFIGURATIONS.values():
-        made = Rwkv6Configuration.from_json(fields)
-        assert Rwkv6Configuration.from_json(json.loads(json.dumps(made.to_json()))) == made

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import json
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,76 +15,20 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from models.checkpoints.files import CheckpointError
-from models.decoding.greedy import greedy
-from models.families.transformers.model import TransformersModel, load_transformers
-from suites.support.tiny_models import difference, random_ids
+from models.checkpoints.errors import CheckpointError
+from models.decoding.greedy import GreedySettings, greedy
+from models.families.transformers.model import load_transformers
+from suites.support.families.transformers import ATTENTION_SIZES, CONFIGURATIONS, published
+from suites.support.tiny_models import TOLERANCE, difference, random_ids, tiny
 
 CPU = torch.device("cpu")
 CONFIGURATION, SAFE, PICKLED = "config.json", "model.safetensors", "pytorch_model.bin"
-VOCABULARY = 53
-# The largest difference between logits, as a share of their scale.
-TOLERANCE = 1e-4
-STEPS = 64
-WINDOW = 6
+STEPS = 24
 
-_SIZES: dict[str, Any] = {"vocab_size": VOCABULARY, "hidden_size": 32, "intermediate_size": 64}
-_ATTENTION = {**_SIZES, "num_hidden_layers": 2, "num_attention_heads": 4, "max_position_embeddings": 160}
-_GROUPED = {**_ATTENTION, "num_key_value_heads": 2}
-_SCAN = {"mamba_n_heads": 8, "mamba_d_head": 8, "mamba_d_state": 8, "mamba_chunk_size": 8}
 
-# Besides the common kinds: a window and capped logits, learned positions, positions that only the mask tells,
-# a scan that cannot be continued at once, and recurrent states beside attention in alternate layers and in one.
-CONFIGURATIONS: dict[str, Callable[[], Any]] = {
-    "llama": lambda: transformers.LlamaConfig(**_GROUPED, tie_word_embeddings=True),
-    "gpt-neox": lambda: transformers.GPTNeoXConfig(**_ATTENTION),
-    "mistral": lambda: transformers.MistralConfig(**_GROUPED, sliding_window=WINDOW),
-    "gemma2": lambda: transformers.Gemma2Config(**_GROUPED, head_dim=8, sliding_window=WINDOW),
-    "gpt2": lambda: transformers.GPT2Config(vocab_size=VOCABULARY, n_embd=32, n_layer=2, n_head=4, n_positions=160),
-    "bloom": lambda: transformers.BloomConfig(vocab_size=VOCABULARY, hidden_size=32, n_layer=2, n_head=4),
-    "mamba": lambda: transformers.MambaConfig(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8
-    ),
-    "mamba2": lambda: transformers.Mamba2Config(
-        vocab_size=VOCABULARY, hidden_size=32, num_hidden_layers=2, state_size=8, head_dim=8, num_heads=8, n_groups=2,
-        chunk_size=8,
-    ),
-    "bamba": lambda: transformers.BambaConfig(**_GROUPED, **_SCAN, attn_layer_indices=[1]),
-    "falcon-h1": lambda: transformers.FalconH1Config(**_GROUPED, **_SCAN, mamba_d_ssm=64, mamba_n_groups=1),
-}  # fmt: skip
 ATTENTION = ("llama", "gpt-neox", "mistral", "gemma2", "gpt2", "bloom")
-SMALL = ("llama", "mistral", "mamba2")
 
 every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
-
-
-@functools.cache
-def published(kind: str) -> Any:
-    """The library's own model, with random weights none of which is at a neutral value."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        # Slow but plain attention, where there is a choice.
-        made = transformers.AutoModelForCausalLM.from_config(CONFIGURATIONS[kind](), attn_implementation="eager")
-        made = made.float().eval().requires_grad_(False)
-        embedding, head = made.get_input_embeddings().weight, made.get_output_embeddings().weight
-        for name, parameter in made.named_parameters():
-            if name.endswith("A_log"):
-                # Slow decay: what was read long ago still counts.
-                parameter.normal_(-1, 0.5)
-            elif parameter.ndim == 2 and parameter is not embedding and parameter is not head:
-                parameter.normal_(0, 1.5 / parameter.shape[-1] ** 0.5)
-            else:
-                parameter += 0.1 * torch.randn_like(parameter)
-    made.generation_config.eos_token_id = None
-    return made
-
-
-@functools.cache
-def tiny(kind: str) -> TransformersModel:
-    """The same model, saved and loaded; shared, so not to be changed."""
-    with tempfile.TemporaryDirectory() as directory:
-        published(kind).save_pretrained(directory)
-        return load_transformers(Path(directory), CPU, torch.float32)
 
 
 def expected_logits(kind: str, ids: Tensor) -> Tensor:
@@ -97,10 +38,10 @@ def expected_logits(kind: str, ids: Tensor) -> Tensor:
 
 @every_kind
 @given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=4)
+@settings(max_examples=4)
 def test_pieces_of_batches_equal_the_library(kind, data):
     """Unequal rows in padded pieces, then steps, then forks and dropped rows, give the library's logits for each."""
-    made = tiny(kind)
+    made = tiny("transformers", kind)
     batch = data.draw(st.integers(1, 4))
     pieces = data.draw(st.lists(st.lists(st.integers(1, 18), min_size=batch, max_size=batch), min_size=1, max_size=3))
     forks = data.draw(st.lists(st.integers(0, batch - 1), min_size=1, max_size=5))
@@ -129,7 +70,7 @@ def test_pieces_of_batches_equal_the_library(kind, data):
 @every_kind
 def test_cached_steps_equal_a_full_forward(kind):
     """Each step from the first token on, past any window and any block of a scan, gives the full forward's logits."""
-    made, ids = tiny(kind), random_ids(2, 40)
+    made, ids = tiny("transformers", kind), random_ids(2, 40)
     logits, state = made.prefill(ids[:, :1], torch.tensor([1, 1]), made.empty_state(2, 40))
     found = [logits]
     for token in ids[:, 1:].unbind(1):
@@ -141,9 +82,9 @@ def test_cached_steps_equal_a_full_forward(kind):
 
 @every_kind
 def test_greedy_tokens_are_those_of_generate(kind):
-    """Batched decoding of unequal prompts takes the 64 tokens that the library's `generate` takes for each alone."""
+    """Batched decoding of unequal prompts takes the tokens that the library's `generate` takes for each alone."""
     prompts = [random_ids(length, seed=length).tolist() for length in (3, 1, 41)]
-    found = greedy(tiny(kind), prompts, tokens_to_generate=STEPS, end_of_sequence=None, batch_tokens=1000)
+    found = greedy(tiny("transformers", kind), prompts, GreedySettings(STEPS, batch_tokens=1000))
     for prompt, new in zip(prompts, found, strict=True):
         ids = torch.tensor([prompt])
         whole = published(kind).generate(
@@ -157,17 +98,17 @@ def test_rows_that_end_leave_the_others_alone(kind):
     """With an end of sequence each prompt gets what it gets without one, up to there, also when all have ended."""
     prompts = [random_ids(length, seed=length).tolist() for length in (3, 12, 7, 20)]
     budget: dict[str, Any] = {"tokens_to_generate": 20, "batch_tokens": 1000}
-    free = greedy(tiny(kind), prompts, end_of_sequence=None, **budget)
+    free = greedy(tiny("transformers", kind), prompts, GreedySettings(**budget))
     for end in {new[5] for new in free}:
         expected = [new[: new.index(end)] if end in new else new for new in free]
-        assert greedy(tiny(kind), prompts, end_of_sequence=end, **budget) == expected
-    assert greedy(tiny(kind), prompts[:1], end_of_sequence=free[0][0], **budget) == [[]]
+        assert greedy(tiny("transformers", kind), prompts, GreedySettings(end_of_sequence=end, **budget)) == expected
+    assert greedy(tiny("transformers", kind), prompts[:1], GreedySettings(end_of_sequence=free[0][0], **budget)) == [[]]
 
 
 @every_kind
 def test_forks_do_not_disturb_each_other(kind):
     """Rows forked from one state, and the state itself, each continue as if alone."""
-    made, whole = tiny(kind), random_ids(2, 12)
+    made, whole = tiny("transformers", kind), random_ids(2, 12)
     _, state = made.prefill(whole, torch.tensor([12, 9]), made.empty_state(2, 20))
     forked = state.select(torch.tensor([0, 0, 1]))
     later = random_ids(3, 3, seed=5)
@@ -180,27 +121,10 @@ def test_forks_do_not_disturb_each_other(kind):
         assert difference(plain[i], expected_logits(kind, torch.cat([row, later[1 + i]]))[-1]) < TOLERANCE
 
 
-@every_kind
-def test_bfloat16_stays_near(kind):
-    """In bfloat16 the logits of a padded batch stay within 5% of the scale of the same model's, row by row."""
-    with tempfile.TemporaryDirectory() as directory:
-        copy.deepcopy(tiny(kind).model).bfloat16().save_pretrained(directory)
-        half = load_transformers(Path(directory), CPU, torch.bfloat16)
-        made = load_transformers(Path(directory), CPU, torch.float32)
-    ids, lengths = random_ids(2, 24), torch.tensor([24, 15])
-    logits, state = half.prefill(ids, lengths, half.empty_state(2, 25))
-    after, _ = half.step(ids[:, 0], state)
-    expected, state = made.prefill(ids, lengths, made.empty_state(2, 25))
-    expected_after, _ = made.step(ids[:, 0], state)
-    assert logits.dtype == torch.float32
-    assert difference(logits, expected) < 5e-2
-    assert difference(after, expected_after) < 5e-2
-
-
 @pytest.mark.parametrize("kind", ATTENTION)
 def test_memory_is_that_of_the_longest_row(kind):
     """The cache has a slot for each token of the longest row, or of a window, and none for what all rows lack."""
-    made = tiny(kind)
+    made = tiny("transformers", kind)
     state = made.empty_state(2, 40)
     _, state = made.prefill(random_ids(2, 20), torch.tensor([20, 4]), state)
     _, state = made.prefill(random_ids(2, 20), torch.tensor([2, 20]), state)
@@ -212,7 +136,7 @@ def test_memory_is_that_of_the_longest_row(kind):
 
 def test_prefill_may_end_at_the_last_learned_position():
     """A row may fill all positions while padding of another would reach beyond them."""
-    made, whole = tiny("gpt2"), random_ids(2, 160)
+    made, whole = tiny("transformers", "gpt2"), random_ids(2, 160)
     state = made.empty_state(2, 160)
     _, state = made.prefill(whole[:, :150], torch.tensor([150, 140]), state)
     second = torch.stack([torch.cat([whole[0, 150:], whole[0, :10]]), whole[1, 140:]])
@@ -227,23 +151,7 @@ def test_prefill_may_end_at_the_last_learned_position():
 )
 def test_the_longest_input_is_known(kind, longest):
     """The limit is the configuration's, and none where it names none."""
-    assert tiny(kind).longest == longest
-
-
-@every_kind
-def test_every_parameter_matters(kind):
-    """No branch of the random models is so weak that these tests could not see it: each tensor moves the logits."""
-    made, ids = tiny(kind), random_ids(1, 30)
-    before = made(ids)
-    for name, parameter in made.named_parameters():
-        kept = parameter.clone()
-        noise = torch.randn(kept.shape, generator=torch.Generator().manual_seed(3))
-        parameter += 0.3 * (0.1 + kept.abs()) * noise
-        after = made(ids)
-        parameter.copy_(kept)
-        # A bias added to every key changes no attention: all scores of a query move by the same amount.
-        if "k_proj.bias" not in name:
-            assert difference(after, before) > 10 * TOLERANCE, name
+    assert tiny("transformers", kind).max_positions == longest
 
 
 @pytest.fixture
@@ -265,25 +173,6 @@ def edit_tensors(directory: Path, **tensors: Tensor | None) -> None:
     kept = {**load_file(directory / SAFE), **tensors}
     kept = {name: tensor for name, tensor in kept.items() if tensor is not None}
     save_file(kept, directory / SAFE, metadata={"format": "pt"})
-
-
-@pytest.mark.parametrize("kind", SMALL)
-@pytest.mark.parametrize("form", ["safetensors", "sharded", "pickled"])
-def test_a_written_model_is_read_back_the_same(tmp_path, kind, form):
-    """A model written and loaded again, from any form of weights file, gives bit for bit the same logits."""
-    made, ids = tiny(kind), random_ids(2, 20)
-    if form == "sharded":
-        made.model.save_pretrained(tmp_path, max_shard_size="20KB")
-        assert len(list(tmp_path.glob("*.safetensors"))) > 1
-    else:
-        made.model.save_pretrained(tmp_path)
-    if form == "pickled":
-        torch.save(load_file(tmp_path / SAFE), tmp_path / PICKLED)
-        (tmp_path / SAFE).unlink()
-    loaded = load_transformers(tmp_path, CPU, torch.float32)
-    assert torch.equal(loaded(ids), made(ids))
-    assert not loaded.training
-    assert not any(parameter.requires_grad for parameter in loaded.parameters())
 
 
 def misshape(directory: Path) -> None:
@@ -347,7 +236,7 @@ def become(directory: Path, configuration: type, **fields: Any) -> None:
     """Replaces the checkpoint by one of another class."""
     for path in directory.iterdir():
         path.unlink()
-    sizes = {name: value for name, value in {**_ATTENTION, **fields}.items() if name != "max_position_embeddings"}
+    sizes = {name: value for name, value in {**ATTENTION_SIZES, **fields}.items() if name != "max_position_embeddings"}
     transformers.AutoModelForCausalLM.from_config(configuration(**sizes)).save_pretrained(directory)
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import zlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import pytest
 import torch
@@ -18,86 +17,14 @@ from generators.examples import ExampleSource
 from generators.oracles import oracle_answer
 from generators.tasks.registry import tasks
 from generators.tokenization import load_tokenizer
-from models.decoding.drafts import stepped_logits
-from models.decoding.greedy import NonFiniteLogits, batches, greedy
+from models.decoding.greedy import GreedySettings, NonFiniteLogits, batches, greedy
 from models.evaluation import answer
 from models.loading import LoadedModel
+from suites.support.reciters import END, VOCABULARY, Heard, Read, Recitation, Reciter, alone, scrambled
 from suites.support.runs import REPOSITORY
 from suites.support.tiny_models import random_ids, tiny
 
-VOCABULARY = 7
-END = 0
-
 TOKENIZER = load_tokenizer(REPOSITORY / "zoo" / "pocket" / "tokenizer.json", end_of_sequence="<|endoftext|>")
-
-Read = tuple[int, ...]
-
-
-@dataclass
-class Recitation:
-    """All that each row has read."""
-
-    rows: list[Read]
-    capacity: int
-
-    @property
-    def bytes(self) -> int:
-        return sum(map(len, self.rows))
-
-    def select(self, rows: Tensor) -> Recitation:
-        return Recitation([self.rows[row] for row in rows.tolist()], self.capacity)
-
-    def joined(self, others: Sequence[Recitation]) -> Recitation:
-        return Recitation([row for state in (self, *others) for row in state.rows], self.capacity)
-
-
-@dataclass
-class Reciter:
-    """A decoder whose next token is a function of all that a row has read; None stands for `broken` logits."""
-
-    answer: Callable[[Read], int | None]
-    broken: float = torch.nan
-    prefills: list[torch.Size] = field(default_factory=list)
-    device = torch.device("cpu")
-    forks: bool = True
-
-    def empty_state(self, batch: int, capacity: int) -> Recitation:
-        return Recitation([()] * batch, capacity)
-
-    def prefill(self, ids: Tensor, lengths: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
-        self.prefills.append(ids.shape)
-        return self._read([tuple(row[:n]) for row, n in zip(ids.tolist(), lengths.tolist(), strict=True)], state)
-
-    def step(self, ids: Tensor, state: Recitation) -> tuple[Tensor, Recitation]:
-        return self._read([(token,) for token in ids.tolist()], state)
-
-    def logits(self, ids: Tensor, lengths: Tensor, state: Recitation) -> Tensor:
-        return stepped_logits(self, ids, Recitation(state.rows, 10**6))
-
-    def _read(self, new: Sequence[Read], state: Recitation) -> tuple[Tensor, Recitation]:
-        rows = [old + more for old, more in zip(state.rows, new, strict=True)]
-        assert max(map(len, rows)) <= state.capacity
-        logits = torch.zeros(len(rows), VOCABULARY)
-        for i, row in enumerate(rows):
-            token = self.answer(row)
-            logits[i, token or 0] = self.broken if token is None else 1.0
-        return logits, Recitation(rows, state.capacity)
-
-
-def scrambled(read: Read) -> int:
-    """A token that depends on every token read, and on their order."""
-    return zlib.crc32(bytes(read)) % VOCABULARY
-
-
-def alone(prompt: Sequence[int], tokens: int, end: int | None) -> list[int]:
-    """What greedy decoding is: one prompt, token by token."""
-    new: list[int] = []
-    while len(new) < tokens:
-        token = scrambled((*prompt, *new))
-        if token == end:
-            break
-        new.append(token)
-    return new
 
 
 prompts_of_any_length = st.lists(st.lists(st.integers(0, VOCABULARY - 1), min_size=1, max_size=20), max_size=9)
@@ -106,41 +33,35 @@ budgets = st.integers(1, 80)
 
 
 @given(prompts_of_any_length, st.integers(0, 12), ends, budgets)
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_each_prompt_is_continued_as_if_alone(prompts, tokens, end, budget):
     """Whatever the batch, each prompt gets its own greedy tokens, none after the end and never too many."""
-    found = greedy(Reciter(scrambled), prompts, tokens_to_generate=tokens, end_of_sequence=end, batch_tokens=budget)
+    found = greedy(Reciter(scrambled), prompts, GreedySettings(tokens, end_of_sequence=end, batch_tokens=budget))
     assert found == [alone(prompt, tokens, end) for prompt in prompts]
     assert all(len(new) <= tokens and end not in new for new in found)
 
 
 @given(prompts_of_any_length, st.integers(0, 12), ends, budgets)
-@settings(deadline=None, derandomize=True, max_examples=100)
 def test_every_row_is_reported_once_when_it_is_final(prompts, tokens, end, budget):
     """`finished` hears of every row exactly once, with the ids that are returned for it."""
-    heard: list[tuple[int, list[int]]] = []
+    heard = Heard()
     found = greedy(
-        Reciter(scrambled),
-        prompts,
-        tokens_to_generate=tokens,
-        end_of_sequence=end,
-        batch_tokens=budget,
-        finished=lambda row, ids: heard.append((row, list(ids))),
+        Reciter(scrambled), prompts, GreedySettings(tokens, end_of_sequence=end, batch_tokens=budget), listener=heard
     )
-    assert sorted(heard) == list(enumerate(found))
+    assert sorted(heard.answers) == list(enumerate(found))
 
 
 @given(prompts_of_any_length, budgets)
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_no_more_is_read_at_once_than_allowed(prompts, budget):
     """The decoder never reads more tokens at once than `batch_tokens`, padding included, unless in a single row."""
     decoder = Reciter(scrambled)
-    greedy(decoder, prompts, tokens_to_generate=1, end_of_sequence=None, batch_tokens=budget)
+    greedy(decoder, prompts, GreedySettings(1, batch_tokens=budget))
     assert all(shape.numel() <= budget or shape[0] == 1 for shape in decoder.prefills)
 
 
 @given(st.lists(st.integers(1, 200), max_size=40), st.integers(1, 1000))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_batches_cover_the_rows_within_the_budget(lengths, tokens):
     """Every row is in exactly one batch, and a batch of several rows holds at most the budget with padding."""
     made = list(batches(lengths, tokens))
@@ -151,7 +72,7 @@ def test_batches_cover_the_rows_within_the_budget(lengths, tokens):
 
 
 @given(st.lists(st.integers(1, 200), min_size=1, max_size=40), st.integers(1, 1000))
-@settings(deadline=None, derandomize=True, max_examples=50)
+@settings(max_examples=50)
 def test_longest_batch_comes_first(lengths, tokens):
     """Batches come in order of falling length, so that the most memory is needed at the start."""
     longest = [batch.longest for batch in batches(lengths, tokens)]
@@ -163,9 +84,7 @@ def test_a_decoder_that_says_the_end_at_once_gives_nothing():
     found = greedy(
         Reciter(lambda read: END if read[0] == 1 else 5),
         [[1, 1], [2], [1]],
-        tokens_to_generate=4,
-        end_of_sequence=END,
-        batch_tokens=100,
+        GreedySettings(4, end_of_sequence=END, batch_tokens=100),
     )
     assert found == [[], [5, 5, 5, 5], []]
 
@@ -177,7 +96,7 @@ def test_a_decoder_that_says_the_end_at_once_gives_nothing():
     st.integers(0, 5),
     budgets,
 )
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_broken_logits_name_row_and_token(broken, more, row, token, budget):
     """Logits that are not finite raise an error with the prompt's index and the number of tokens before them."""
     prompts = [[i, *[1] * extra] for i, extra in enumerate(more)]
@@ -188,7 +107,7 @@ def test_broken_logits_name_row_and_token(broken, more, row, token, budget):
         return None if breaks else scrambled(read)
 
     with pytest.raises(NonFiniteLogits) as caught:
-        greedy(Reciter(answer, broken), prompts, tokens_to_generate=6, end_of_sequence=None, batch_tokens=budget)
+        greedy(Reciter(answer, broken), prompts, GreedySettings(6, batch_tokens=budget))
     assert (caught.value.row, caught.value.token) == (row, token)
     assert f"example {row} " in str(caught.value)
     assert f"token {token};" in str(caught.value)
@@ -202,7 +121,7 @@ def test_nothing_is_computed_after_the_last_token():
         assert len(read) < len(prompt) + tokens
         return 5
 
-    found = greedy(Reciter(answer), [prompt], tokens_to_generate=tokens, end_of_sequence=None, batch_tokens=10)
+    found = greedy(Reciter(answer), [prompt], GreedySettings(tokens, batch_tokens=10))
     assert found == [[5] * tokens]
 
 
@@ -213,7 +132,7 @@ def test_models_give_the_same_in_any_batches(kind, budget):
     prompts = [random_ids(length, seed=length).tolist() for length in (3, 40, 1, 17, 40, 66)]
 
     def continued(chosen: list[list[int]], end: int | None) -> list[list[int]]:
-        return greedy(tiny(kind), chosen, tokens_to_generate=64, end_of_sequence=end, batch_tokens=budget)
+        return greedy(tiny("state-spaces", kind), chosen, GreedySettings(64, end_of_sequence=end, batch_tokens=budget))
 
     unended = [continued([prompt], None)[0] for prompt in prompts]
     # A token that some rows meet and others do not: rows leave their batch at different times.
@@ -241,39 +160,34 @@ class Narrow(Reciter):
 
 
 @given(prompts_of_any_length, st.integers(0, 12), ends, st.integers(1, 5), st.integers(1, 5))
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_a_batch_that_does_not_fit_is_halved(prompts, tokens, end, most, step_most):
     """Whenever memory runs out, every prompt is continued as if alone and reported once."""
-    reported: list[int] = []
+    heard = Heard()
     found = greedy(
         Narrow(scrambled, most=most, step_most=step_most),
         prompts,
-        tokens_to_generate=tokens,
-        end_of_sequence=end,
-        batch_tokens=10_000,
-        finished=lambda row, ids: reported.append(row),
+        GreedySettings(tokens, end_of_sequence=end, batch_tokens=10_000),
+        listener=heard,
     )
     assert found == [alone(prompt, tokens, end) for prompt in prompts]
-    assert sorted(reported) == list(range(len(prompts)))
+    assert sorted(row for row, _ in heard.answers) == list(range(len(prompts)))
 
 
 def test_memory_for_not_even_one_prompt_is_an_error():
     """Where not even one prompt fits into memory, the error comes out."""
     with pytest.raises(torch.OutOfMemoryError):
-        greedy(Narrow(scrambled, most=0), [[1, 2]], tokens_to_generate=2, end_of_sequence=None, batch_tokens=10)
+        greedy(Narrow(scrambled, most=0), [[1, 2]], GreedySettings(2, batch_tokens=10))
 
 
 @given(prompts_of_any_length, st.integers(1, 12), ends, budgets, st.integers(0, 6))
-@settings(deadline=None, derandomize=True, max_examples=100)
-def test_a_settled_answer_is_not_gone_on_with(prompts, tokens, end, budget, wanted):
-    """An answer ends with the first token that settles it, others are as they would be."""
+def test_a_complete_answer_is_not_gone_on_with(prompts, tokens, end, budget, wanted):
+    """An answer ends with the first token that completes it, others are as they would be."""
     found = greedy(
         Reciter(scrambled),
         prompts,
-        tokens_to_generate=tokens,
-        end_of_sequence=end,
-        batch_tokens=budget,
-        settled=lambda row, ids: wanted in ids,
+        GreedySettings(tokens, end_of_sequence=end, batch_tokens=budget),
+        listener=Heard(wanted),
     )
     for prompt, ids in zip(prompts, found, strict=True):
         whole = alone(prompt, tokens, end)
@@ -342,30 +256,27 @@ def likelihood(prompt: Sequence[int], draft: Sequence[int]) -> float:
 
 @pytest.mark.parametrize("kind", [Narrow, Drafting])
 @given(prompts_of_any_length, st.integers(1, 12), ends, budgets, st.integers(0, 6), st.integers(1, 3), st.data())
-@settings(deadline=None, derandomize=True, max_examples=150)
+@settings(max_examples=150)
 def test_drafts_change_no_answer(kind, prompts, tokens, end, budget, wanted, most, data):
-    """Right, half right, wrong or empty drafts leave every answer as it is, and each is weighed as it is."""
+    """Right, half right, wrong or empty drafts leave every answer as it is, and are as likely as each is alone."""
     drafts = []
     for prompt in prompts:
         right = alone(prompt, tokens, end)
         kept = data.draw(st.integers(0, len(right)))
         drafts.append(right[:kept] + data.draw(st.lists(st.integers(0, VOCABULARY - 1), max_size=4)))
-    weights: dict[int, float] = {}
+    heard = Heard(wanted)
     found = greedy(
         kind(scrambled, most=most),
         prompts,
-        tokens_to_generate=tokens,
-        end_of_sequence=end,
-        batch_tokens=budget,
-        settled=lambda row, ids: wanted in ids,
+        GreedySettings(tokens, end_of_sequence=end, batch_tokens=budget),
         drafts=drafts,
-        weighed=lambda row, log_likelihood: weights.update({row: log_likelihood}),
+        listener=heard,
     )
     for prompt, ids in zip(prompts, found, strict=True):
         whole = alone(prompt, tokens, end)
         assert ids == (whole[: whole.index(wanted) + 1] if wanted in whole else whole)
     for row, draft in enumerate(drafts):
-        assert weights[row] == pytest.approx(likelihood(prompts[row], draft[:tokens]), abs=1e-4)
+        assert heard.log_likelihoods[row] == pytest.approx(likelihood(prompts[row], draft[:tokens]), abs=1e-4)
 
 
 def test_an_answer_as_expected_is_not_written_token_by_token():
@@ -386,7 +297,7 @@ def test_an_answer_as_expected_is_not_written_token_by_token():
 
     prompts = [[1, 2, 3], [4, 5]]
     answers = [alone(prompt, 6, None) for prompt in prompts]
-    found = greedy(Unstepping(scrambled), prompts, tokens_to_generate=6, end_of_sequence=None, drafts=answers)
+    found = greedy(Unstepping(scrambled), prompts, GreedySettings(6), drafts=answers)
     assert found == answers
 
 
@@ -399,23 +310,16 @@ def test_a_draft_read_with_broken_logits_is_an_error(kind, place):
         return None if read[0] == 2 and len(read) == 2 + place else 3
 
     with pytest.raises(NonFiniteLogits) as error:
-        greedy(
-            kind(answer),
-            [[1, 1], [2, 2]],
-            tokens_to_generate=6,
-            end_of_sequence=None,
-            batch_tokens=100,
-            drafts=[[3, 3, 3]] * 2,
-        )
+        greedy(kind(answer), [[1, 1], [2, 2]], GreedySettings(6, batch_tokens=100), drafts=[[3, 3, 3]] * 2)
     assert (error.value.row, error.value.token) == (1, place)
 
 
 def test_rows_ahead_of_others_stay_within_their_room():
     """A row whose draft agreed far and that is finished early is not stepped beyond what its state has room for."""
-    model, tokens = tiny("hybrid"), 16
+    model, tokens = tiny("state-spaces", "hybrid"), 16
     # With their answers they fill a state exactly, as capacities are rounded up to multiples of 256.
     prompts = [random_ids(256 - tokens, seed=seed).tolist() for seed in range(5)]
-    plain = greedy(model, prompts, tokens_to_generate=tokens, end_of_sequence=None)
+    plain = greedy(model, prompts, GreedySettings(tokens))
     drafts = [plain[0][:-2], *([(answer[0] + 1) % VOCABULARY] for answer in plain[1:])]
-    found = greedy(model, prompts, tokens_to_generate=tokens, end_of_sequence=None, drafts=drafts)
+    found = greedy(model, prompts, GreedySettings(tokens), drafts=drafts)
     assert found == plain

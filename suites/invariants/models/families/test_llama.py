@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,64 +13,24 @@ from safetensors.torch import load_file, save_file
 
 from generators.corpora.sets import EmbeddedCorpora
 from models.cards import Card
-from models.checkpoints.files import CheckpointError
+from models.checkpoints.errors import ConfigurationError
 from models.decoding.decoder import DraftingDecoder
 from models.families.llama.checkpoint import load_llama, published_tensors, write_llama
 from models.families.llama.configuration import LlamaConfiguration
 from models.families.llama.model import LlamaModel
-from models.families.state_spaces.configuration import ConfigurationError
 from models.families.transformers.model import TransformersModel
 from models.layers.attention import attention, causal_attention
 from models.loading import load
-from suites.support.checkpoint_files import casts, change, is_read_back, refused, transformers_reads
-from suites.support.decoder_equalities import batched_difference, forked_difference, pieces_difference
-from suites.support.tiny_models import difference, random_ids
+from suites.support.checkpoint_files import change, refused, transformers_reads
+from suites.support.families.llama import CONFIGURATIONS, LLAMA, tiny_model
+from suites.support.tiny_models import TOLERANCE, difference, random_ids, tiny
 from zoo.cards import FOLDER
 from zoo.training.families import new_model
 
-# The largest difference between logits, as a share of their scale; the second in bfloat16.
-TOLERANCE = 1e-4
-HALF_TOLERANCE = 5e-2
 CPU = torch.device("cpu")
 
-LLAMA: Mapping[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "vocab_size": 53,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 160,
-}
-CONFIGURATIONS: Mapping[str, Mapping[str, Any]] = {
-    "llama": LLAMA,
-    "grouped": {**LLAMA, "num_key_value_heads": 2, "tie_word_embeddings": True},
-    "one-shared-head": {**LLAMA, "num_key_value_heads": 1, "rope_theta": 100.0, "rms_norm_eps": 1e-3},
-    "biases": {**LLAMA, "attention_bias": True, "mlp_bias": True, "num_hidden_layers": 3},
-    "wide-heads": {**LLAMA, "head_dim": 24, "num_key_value_heads": 2, "tie_word_embeddings": True},
-}
 
 every_kind = pytest.mark.parametrize("kind", CONFIGURATIONS)
-
-
-def tiny_model(configuration: Mapping[str, Any], seed: int = 0) -> LlamaModel:
-    """A random model with no weight at a neutral value."""
-    made = LlamaModel(LlamaConfiguration.from_json(configuration))
-    with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(seed)
-        for name, parameter in made.named_parameters():
-            if parameter.ndim == 1:
-                parameter.normal_(1.0 if "norm" in name else 0.0, 0.3)
-            else:
-                parameter.normal_(std=0.3 if "embed" in name else 1.5 / parameter.shape[-1] ** 0.5)
-    return made.eval().requires_grad_(False)
-
-
-@functools.cache
-def tiny(kind: str) -> LlamaModel:
-    """The model of one entry of `CONFIGURATIONS`; shared, so not to be changed."""
-    return tiny_model(CONFIGURATIONS[kind])
 
 
 def loaded(directory: Path) -> LlamaModel | TransformersModel:
@@ -89,7 +46,7 @@ def refusal(directory: Path) -> str:
 @pytest.fixture
 def written(tmp_path: Path) -> Path:
     """A good checkpoint."""
-    write_llama(tmp_path / "llama", tiny("grouped"), torch.float32)
+    write_llama(tmp_path / "llama", tiny("llama", "grouped"), torch.float32)
     return tmp_path / "llama"
 
 
@@ -99,7 +56,7 @@ def written(tmp_path: Path) -> Path:
 @given(st.integers(1, 3), st.integers(1, 200), st.integers(0, 90), st.sampled_from([1, 2, 4]))
 @example(2, 64, 0, 4)
 @example(1, 65, 64, 2)
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_causal_attention_sees_all_places_up_to_its_own(batch, queries, before, shared):
     """However many tokens come before and however they are cut, attention is that with the whole mask."""
     draw = torch.Generator().manual_seed(queries)
@@ -114,37 +71,11 @@ def test_causal_attention_sees_all_places_up_to_its_own(batch, queries, before, 
 
 
 @every_kind
-@given(st.lists(st.integers(1, 150), min_size=2, max_size=4), st.integers(0, 99))
-@example([64, 1, 65, 63], 0)
-@settings(deadline=None, derandomize=True, max_examples=5)
-def test_batched_equals_alone(kind, lengths, seed):
-    """Rows of unequal lengths, padded with anything, give in a batch what each gives alone, also in later steps."""
-    assert batched_difference(tiny(kind), lengths, seed) < TOLERANCE
-
-
-@every_kind
 @given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=6)
-def test_pieces_equal_the_whole(kind, data):
-    """A prompt read in pieces, unequal from row to row, gives what it gives read at once, also in a later step."""
-    batch = data.draw(st.integers(1, 3))
-    pieces = data.draw(st.lists(st.lists(st.integers(1, 80), min_size=batch, max_size=batch), min_size=2, max_size=4))
-    assert pieces_difference(tiny(kind), pieces) < TOLERANCE
-
-
-@every_kind
-@pytest.mark.parametrize("rows", [[2], [2, 0], [1, 2, 0], [1, 1]])
-def test_selected_rows_go_on_as_before(kind, rows):
-    """Rows selected from a state, in any order or twice, go on as they would have alone."""
-    assert forked_difference(tiny(kind), [7, 3, 20], rows) < TOLERANCE
-
-
-@every_kind
-@given(st.data())
-@settings(deadline=None, derandomize=True, max_examples=8)
+@settings(max_examples=8)
 def test_a_draft_leaves_no_trace(kind, data):
     """Drafts read along with prompts have the logits of a full forward, and what follows does not know of them."""
-    made, batch = tiny(kind), data.draw(st.integers(1, 3))
+    made, batch = tiny("llama", kind), data.draw(st.integers(1, 3))
     assert isinstance(made, DraftingDecoder)
     together = data.draw(st.booleans())
     sizes = st.lists(st.integers(1, 70), min_size=batch, max_size=batch)
@@ -166,7 +97,7 @@ def test_a_draft_leaves_no_trace(kind, data):
 
 def test_slots_that_hold_no_number_are_not_seen():
     """Whatever the memory of a new state holds, also no numbers at all, leaves no trace."""
-    made, ids = tiny("grouped"), random_ids(2, 12)
+    made, ids = tiny("llama", "grouped"), random_ids(2, 12)
     lengths, more = torch.tensor([12, 5]), torch.tensor([3, 7])
 
     def read(filled: float) -> torch.Tensor:
@@ -183,44 +114,6 @@ def test_slots_that_hold_no_number_are_not_seen():
         return torch.cat([logits, made.step(ids[0, :4], state)[0]])
 
     assert torch.equal(read(torch.nan), read(0.0))
-
-
-@every_kind
-def test_every_weight_matters(kind):
-    """A change of any tensor, by a tenth of its scale, moves the logits."""
-    made, ids = tiny_model(CONFIGURATIONS[kind]), random_ids(1, 40)
-    reference = made(ids)
-    for name, parameter in made.named_parameters():
-        kept = parameter.clone()
-        parameter += 0.1 * kept.abs().max() * torch.randn_like(kept)
-        assert difference(made(ids)[:, 1:], reference[:, 1:]) > 10 * TOLERANCE, name
-        parameter.copy_(kept)
-
-
-@every_kind
-def test_gradients_are_finite(kind):
-    """Training's gradient is finite, and reaches every tensor."""
-    made = tiny_model(CONFIGURATIONS[kind]).requires_grad_(True)
-    made(random_ids(2, 100)).logsumexp(-1).sum().backward()
-    for name, parameter in made.named_parameters():
-        assert parameter.grad.isfinite().all(), name
-        assert parameter.grad.any(), name
-
-
-@every_kind
-def test_half_precision_stays_close(kind):
-    """In bfloat16 the logits stay within a twentieth of those of the same weights in float32, and so do its caches."""
-    half = tiny_model(CONFIGURATIONS[kind]).bfloat16()
-    full = tiny_model(CONFIGURATIONS[kind]).bfloat16().float()
-    ids, lengths = random_ids(2, 70), torch.tensor([70, 20])
-    found, state = half.prefill(ids, lengths, half.empty_state(2, 72))
-    expected, before = full.prefill(ids, lengths, full.empty_state(2, 72))
-    assert found.dtype == torch.float32
-    assert difference(found, expected) < HALF_TOLERANCE
-    assert {tensor.dtype for layer in state.layers for tensor in vars(layer).values()} == {torch.bfloat16}
-    found, _ = half.step(ids[:, 0], state)
-    expected, _ = full.step(ids[:, 0], before)
-    assert difference(found, expected) < HALF_TOLERANCE
 
 
 # transformers.
@@ -244,8 +137,8 @@ def test_logits_equal_transformers(kind, time):
     """The same weights give the same logits in transformers' class at every position."""
     ids = random_ids(2, time)
     with torch.inference_mode():
-        expected = theirs(tiny(kind))(ids, use_cache=False).logits
-    assert difference(tiny(kind)(ids), expected) < TOLERANCE
+        expected = theirs(tiny("llama", kind))(ids, use_cache=False).logits
+    assert difference(tiny("llama", kind)(ids), expected) < TOLERANCE
 
 
 def test_models_begin_as_in_transformers():
@@ -264,38 +157,27 @@ def test_models_begin_as_in_transformers():
 
 
 @every_kind
-def test_a_written_model_is_read_back_the_same(tmp_path, kind):
-    """A model written and loaded again gives bit for bit the same logits, ready for inference."""
-    is_read_back(tmp_path, tiny(kind), write_llama, loaded)
-
-
-def test_the_weights_are_cast(written):
-    """Weights are cast to what is asked for, and written in bfloat16 if nothing is said."""
-    casts(written, tiny("grouped"), write_llama, load_llama)
-
-
-@every_kind
 def test_transformers_reads_what_is_written(tmp_path, kind):
     """A written directory is loaded by transformers as its own, and gives the same logits."""
-    transformers_reads(tmp_path, tiny(kind), write_llama, "LlamaForCausalLM", TOLERANCE)
+    transformers_reads(tmp_path, tiny("llama", kind), write_llama, "LlamaForCausalLM", TOLERANCE)
 
 
 @every_kind
 @pytest.mark.parametrize("shard", ["50GB", "20KB"], ids=["one file", "many files"])
 def test_what_transformers_writes_is_read(tmp_path, kind, shard):
     """A directory that transformers saved, in one file or in many, is the same model, and one of ours."""
-    theirs(tiny(kind)).save_pretrained(tmp_path, max_shard_size=shard)
+    theirs(tiny("llama", kind)).save_pretrained(tmp_path, max_shard_size=shard)
     assert (tmp_path / "model.safetensors.index.json").exists() == (shard == "20KB")
     made = loaded(tmp_path)
     assert isinstance(made, LlamaModel)
-    assert torch.equal(made(random_ids(1, 20)), tiny(kind)(random_ids(1, 20)))
+    assert torch.equal(made(random_ids(1, 20)), tiny("llama", kind)(random_ids(1, 20)))
 
 
 def test_old_files_may_repeat_the_frequencies(written):
     """The rotary frequencies that old files hold in every layer are left alone."""
     path = written / "model.safetensors"
     save_file({**load_file(path), "model.layers.0.self_attn.rotary_emb.inv_freq": torch.ones(4)}, path)
-    assert torch.equal(loaded(written)(random_ids(1, 9)), tiny("grouped")(random_ids(1, 9)))
+    assert torch.equal(loaded(written)(random_ids(1, 9)), tiny("llama", "grouped")(random_ids(1, 9)))
 
 
 @pytest.mark.parametrize("fields", [{}, {"head_dim": None, "num_attention_heads": 8}], ids=str)
@@ -307,13 +189,6 @@ def test_what_a_file_leaves_out_is_as_in_transformers(fields):
     for name in LlamaConfiguration.__dataclass_fields__:
         expected = default.rope_parameters[name] if name == "rope_theta" else getattr(default, name)
         assert getattr(read, name) == expected, name
-
-
-@every_kind
-def test_the_configuration_is_a_value(kind):
-    """A configuration written as JSON and read again is equal."""
-    made = LlamaConfiguration.from_json(CONFIGURATIONS[kind])
-    assert LlamaConfiguration.from_json(json.loads(json.dumps(made.to_json()))) == made
 
 
 LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
@@ -330,11 +205,11 @@ LLAMA_3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_f
 )
 def test_what_ours_lacks_runs_in_transformers(tmp_path, fields):
     """A Llama with scaled positions or another activation runs in transformers' class, and gives its logits."""
-    theirs(tiny("grouped")).save_pretrained(tmp_path)
+    theirs(tiny("llama", "grouped")).save_pretrained(tmp_path)
     change(tmp_path, **fields)
     made = loaded(tmp_path)
     assert isinstance(made, TransformersModel)
-    assert difference(made(random_ids(1, 40)), tiny("grouped")(random_ids(1, 40))) > 10 * TOLERANCE
+    assert difference(made(random_ids(1, 40)), tiny("llama", "grouped")(random_ids(1, 40))) > 10 * TOLERANCE
 
 
 @pytest.mark.parametrize(("fields", "name"), [({}, "longwatch"), ({"hidden_act": "gelu"}, "transformers")])
@@ -349,16 +224,16 @@ def test_the_environment_tells_whose_implementation_runs(tmp_path, fields, name)
 @pytest.mark.parametrize(
     ("fields", "fault"),
     [
-        ({"num_key_value_heads": 3}, "num_attention_heads in config.json, 4, is no multiple of num_key_value_heads, 3"),
-        ({"num_key_value_heads": 8}, "num_attention_heads in config.json, 4, is no multiple of num_key_value_heads, 8"),
-        ({"hidden_size": 30}, "hidden_size in config.json, 30, is no multiple of its 4 heads"),
-        ({"head_dim": 7}, "a head in config.json is 7 wide"),
-        ({"vocab_size": 0}, "vocab_size in config.json must be a whole number"),
-        ({"num_attention_heads": 0}, "num_attention_heads in config.json must be a whole number"),
-        ({"num_hidden_layers": "2"}, "num_hidden_layers in config.json must be a whole number"),
-        ({"rms_norm_eps": 0}, "rms_norm_eps in config.json must be a positive number"),
-        ({"rope_parameters": {"rope_theta": True}}, "rope_theta in config.json must be a positive number"),
-        ({"attention_bias": 1}, "attention_bias in config.json is 1"),
+        ({"num_key_value_heads": 3}, "num_attention_heads, 4, is no multiple of num_key_value_heads, 3"),
+        ({"num_key_value_heads": 8}, "num_attention_heads, 4, is no multiple of num_key_value_heads, 8"),
+        ({"hidden_size": 30}, "hidden_size, 30, is no multiple of num_attention_heads, 4"),
+        ({"head_dim": 7}, "a head is 7 wide"),
+        ({"vocab_size": 0}, "vocab_size must be a whole number"),
+        ({"num_attention_heads": 0}, "num_attention_heads must be a whole number"),
+        ({"num_hidden_layers": "2"}, "num_hidden_layers must be a whole number"),
+        ({"rms_norm_eps": 0}, "rms_norm_eps must be a positive number"),
+        ({"rope_parameters": {"rope_theta": True}}, "rope_theta must be a positive number"),
+        ({"attention_bias": 1}, "attention_bias must be true or false, not 1"),
     ],
     ids=str,
 )
@@ -388,43 +263,3 @@ def test_other_architectures_are_refused(written, fields):
     message = refusal(written)
     assert "is not a Llama language model" in message
     assert all(str(value) in message for value in fields.values())
-
-
-@pytest.mark.parametrize("repeated", [True, False])
-def test_the_tied_output_layer_may_be_repeated(written, repeated):
-    """A file may repeat the embedding as the output layer; another output layer is refused."""
-    path = written / "model.safetensors"
-    tensors = load_file(path)
-    output = tensors["model.embed_tokens.weight"].clone()
-    save_file({**tensors, "lm_head.weight": output if repeated else output + 1}, path)
-    if repeated:
-        assert torch.equal(loaded(written)(random_ids(1, 9)), tiny("grouped")(random_ids(1, 9)))
-    else:
-        assert "lm_head.weight differs from model.embed_tokens.weight" in refusal(written)
-
-
-def test_wrong_tensors_are_named(written):
-    """Tensors missing, left over and misshapen are all named in one error, by their published keys."""
-    path = written / "model.safetensors"
-    tensors = load_file(path)
-    tensors["model.layers.9.extra"] = tensors.pop("model.layers.0.self_attn.k_proj.weight")
-    tensors["model.layers.1.mlp.up_proj.weight"] = torch.zeros(50, 32)
-    save_file(tensors, path)
-    message = refusal(written)
-    assert "missing model.layers.0.self_attn.k_proj.weight" in message
-    assert "not part of the model model.layers.9.extra" in message
-    assert "misshapen model.layers.1.mlp.up_proj.weight is [50, 32], config.json makes it [48, 32]" in message
-
-
-def test_missing_and_damaged_files_are_named(written):
-    """A directory without weights, with a damaged or cut file or without a configuration is refused."""
-    path = written / "model.safetensors"
-    path.write_bytes(path.read_bytes()[:-9])
-    assert "model.safetensors is not a readable safetensors file" in refusal(written)
-    path.write_bytes(b"damaged")
-    assert "model.safetensors is not a readable safetensors file" in refusal(written)
-    path.unlink()
-    assert "has neither" in refusal(written)
-    (written / "config.json").unlink()
-    with pytest.raises(CheckpointError, match=r"has no config\.json"):
-        loaded(written)

@@ -25,8 +25,8 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.tokenization import FileTokenizer, load_tokenizer
 from models.cards import Card
-from models.checkpoints.files import CheckpointError
-from models.decoding.greedy import greedy
+from models.checkpoints.errors import CheckpointError
+from models.decoding.greedy import GreedySettings, greedy
 from models.families.endpoint import requests as server_requests
 from models.families.endpoint.model import Endpoint, EndpointError, PromptTexts, connect
 from models.families.endpoint.server import Server
@@ -37,7 +37,7 @@ from suites.support.strategies import ByteTokenizer
 from zoo.__main__ import main
 from zoo.cards import ZooError, load_zoo
 
-quick = settings(deadline=None, derandomize=True, max_examples=100)
+quick = settings(max_examples=100)
 POCKET = REPOSITORY / "zoo" / "pocket" / "tokenizer.json"
 MARK = "<|endoftext|>"
 BLANK = "Ġ"
@@ -104,7 +104,7 @@ def greedy_texts(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: i
 def greedy_ids(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int) -> list[list[int]]:
     """The same as token ids."""
     end = model.tokenizer.end_of_sequence
-    return greedy(model.decoder, prompts, tokens_to_generate=tokens, end_of_sequence=end, batch_tokens=2048)
+    return greedy(model.decoder, prompts, GreedySettings(tokens, end_of_sequence=end, batch_tokens=2048))
 
 
 def cell_prompts(model: LoadedModel) -> list[tuple[int, ...]]:
@@ -160,6 +160,7 @@ def served(checkpoints) -> Iterator[str]:
         yield url
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "beginning", "adds"),
     [("plain", None, False), ("plain", MARK, False), ("marking", MARK, True)],
@@ -189,6 +190,7 @@ def test_real_answers_end_at_the_budget_and_before(checkpoints):
     assert 3 < lengths.count(TOKENS) < len(lengths) - 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "server", "more", "said"),
     [
@@ -206,6 +208,7 @@ def test_a_real_server_that_is_not_as_the_card_says_is_refused(name, server, mor
         loaded(file)
 
 
+@pytest.mark.slow
 def test_a_served_model_is_checked(served, tmp_path, capsys):
     """`python -m zoo check` says where a model is served and how it goes on."""
     file = own_zoo(tmp_path, url=served, model="pocket/plain", more=f'end_of_sequence = "{MARK}"')
@@ -270,7 +273,7 @@ def test_token_ids_are_answered_as_by_our_own_decoding(beginning, checkpoints, t
     assert tuple(model.environment[name] for name in known) == (
         f"{scripted.url}/v1", "pocket", "tests", "1.2.3", "ids",
     )  # fmt: skip
-    assert model.decoder.longest == 512
+    assert model.decoder.max_positions == 512
 
 
 @pytest.mark.parametrize(
@@ -611,7 +614,8 @@ GOOD = 'url = "http://h:1", model = "m"'
         (f'{GOOD}, api_key_variable = "sk-0"', "", "models.served.server.api_key_variable must be the name of an"),
         (f'{GOOD}, api_key = "sk-0"', "", "models.served.server: unknown field api_key (did you mean api_key_"),
         (f"{GOOD}, request = {{ temperature = 1.0 }}", "", "models.served.server.request.temperature cannot be set"),
-        (f"{GOOD}, request = {{ at = 2000-01-01 }}", "", "models.served.server.request cannot be sent as JSON"),
+        (f"{GOOD}, request = {{ at = 2000-01-01 }}", "", "models.served.server.request.at cannot be 2000-01-01"),
+        (f"{GOOD}, request = {{ seed = inf }}", "", "models.served.server.request cannot be sent as JSON"),
         (f"{GOOD}, adds_beginning = 1", "", "models.served.server.adds_beginning must be true or false, not 1"),
         (f"{GOOD}, adds_beginning = true", "", "models.served lacks beginning_of_sequence"),
         (GOOD, 'path = "x"', "models.served: an endpoint has its checkpoint at its server, so no path"),

@@ -1,0 +1,1 @@
+"""Tiny models, one file a family."""

@@ -1,0 +1,45 @@
+"""Names that cannot be those of models, tasks, sweeps or zoos."""
+
+from __future__ import annotations
+
+__all__ = ["ODD_NAMES"]
+
+ODD_NAMES = (
+    "../../../x",
+    "..",
+    ".",
+    ".hidden",
+    "",
+    " ",
+    "a b",
+    " a",
+    "a\nb",
+    "a\n",
+    "a\tb",
+    "a\0b",
+    "con",
+    "NUL",
+    "Com1.txt",
+    "lpt9",
+    "a/b",
+    "/a",
+    "a\\b",
+    "c:a",
+    "ä",
+    "é",
+    "名",
+    "٣",
+    "a" * 300,
+    "a.",
+    "-x",
+    "_x",
+    "[x]",
+    "a[b",
+    "x::y",
+    "a*",
+    "$HOME",
+    "~",
+    "a'b",
+    'a"b',
+    "\u202ea",
+)
