@@ -169,8 +169,13 @@ def take_tied_output(directory: Path, tensors: dict[str, Tensor], output: str, e
         CheckpointError: It is not the embedding.
     """
     found = tensors.pop(output, None)
-    if found is not None and not torch.equal(found, tensors.get(embedding, found)):
-        raise CheckpointError(f"checkpoint {directory}: {output} differs from {embedding}; they must be tied")
+    tied = tensors.get(embedding, found)
+    if found is None or tied is None:
+        return
+    alike = found.shape == tied.shape and found.dtype == tied.dtype
+    # What is no number in both is the same, and is told of when the model reads.
+    if not alike or not (torch.equal(found, tied) or ((found == tied) | (found.isnan() & tied.isnan())).all()):
+        raise CheckpointError(f"{weights_files(directory)[0]}: {output} differs from {embedding}; they must be tied")
 
 
 def check_tensors(directory: Path, expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
