@@ -28,7 +28,8 @@ import scipy.stats
 from benchmarks.simulated_nights import ModelNights, Scores, paper_models
 from drift.statistics.outcomes import Outcome
 from drift.statistics.paired import mcnemar_p_values, sign_flip_p_value
-from drift.statistics.pooled import Pool, adjusted_p_values, pooled_outcome, pools
+from drift.statistics.pooled_scores import pooled_outcome
+from drift.statistics.pools import Pool, adjusted_p_values, pools
 from drift.statistics.stages import Judgement, judged
 from drift.statistics.thresholds import DEFAULT, ThresholdTable, load_thresholds
 

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from scipy.special import ndtri, owens_t
 
 from core.cells import Cell
-from drift.statistics.pooled import Pool, pools
+from drift.statistics.pools import Pool, pools
 
 __all__ = ["ModelNights", "paper_models"]
 
@@ -148,11 +148,5 @@ def _partly_shared(
 def paper_models(flips: float, examples: int) -> Iterator[ModelNights]:
     """The paper's eight models and all their cells."""
     for number, (model, given) in enumerate(json.loads(ACCURACIES.read_text(encoding="utf-8")).items()):
-        cells = tuple(_cell(model, key) for key in given)
+        cells = tuple(Cell.of_key(model, key) for key in given)
         yield ModelNights(cells, tuple(each / 100 for each in given.values()), flips, examples, seed=1000 * number)
-
-
-def _cell(model: str, key: str) -> Cell:
-    place, _, depth = key.partition("-d")
-    task, _, length = place.rpartition("-")
-    return Cell(model, task, int(length), int(depth) if depth else None)

@@ -7,6 +7,7 @@ import datetime
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,7 @@ from typing import Any, Final
 
 from benchmarks.copied_zoos import ZooCopy
 from core.names import unknown_name
+from drift.exit_statuses import ExitStatus
 from drift.records.results import CellResult, ResultFolder
 from zoo.cards import Zoo, ZooError, load_zoo
 
@@ -40,6 +42,9 @@ _REPOSITORY: Final = Path(__file__).resolve().parents[1]
 _CELLS: Final = "niah_single_2 or niah_multikey_1 or niah_multivalue or vt or (niah_position and essay-word-number)"
 _LENGTHS: Final = "512,1024"
 _TAIL: Final = 3000
+
+# Of runs that came to a verdict, whatever it is.
+_JUDGED: Final = (ExitStatus.QUIET, ExitStatus.SHIFTED, ExitStatus.INCOMPLETE, ExitStatus.NOT_COMPARABLE)
 
 
 class NightError(RuntimeError):
@@ -91,7 +96,7 @@ class Night:
     """What a run came to.
 
     Attributes:
-        status: Its exit status: 0, or 1 where something failed.
+        status: Its exit status, see `drift.exit_statuses`.
         seconds: Wall time, the start of Python and the loading of models included.
         alert: What `alert.json` says; empty where the run accepted.
         results: By cell.
@@ -116,13 +121,15 @@ def night(given: Asked, copy: ZooCopy, name: str, *, accept: bool = False) -> Ni
         NightError: The run has no results, or broke.
     """
     results = (copy.folder / name).absolute()
+    # Where copies are kept, those of an earlier start of the program; the suite writes into no folder that holds a run.
+    shutil.rmtree(results, ignore_errors=True)
     command = [*given.command(), f"--zoo={copy.file.absolute()}", f"--results={results}"]
     command.append("--snapshot-update" if accept else "--alert-always")
     began = time.perf_counter()
     run = subprocess.run(command, cwd=_REPOSITORY, env=given.environment(), capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - began
     file = results / "alert.json"
-    if run.returncode not in ((0,) if accept else (0, 1)) or not (accept or file.is_file()):
+    if run.returncode not in ((ExitStatus.QUIET,) if accept else _JUDGED) or not (accept or file.is_file()):
         raise NightError(f"status {run.returncode}: {' '.join(command)}\n{(run.stdout + run.stderr)[-_TAIL:]}")
     return Night(
         status=run.returncode,

@@ -13,7 +13,8 @@ from typing import Any, Final
 
 __all__ = ["Cell", "NotACell"]
 
-_KEY: Final = re.compile(r"(?P<task>.+)-(?P<length>\d+)(?:-d(?P<depth>\d+))?")
+# Each number in one way, so that no two keys name one cell.
+_KEY: Final = re.compile(r"(?P<task>.+)-(?P<length>0|[1-9][0-9]*)(?:-d(?P<depth>0|[1-9][0-9]*))?")
 
 
 class NotACell(ValueError):

@@ -177,6 +177,8 @@ class RunRecord:
             if not isinstance(given, dict) or given.pop("schema", None) != SCHEMA:
                 raise RunFileError(f"{path} has another schema than {SCHEMA}")
             axes = given.pop("axes")
+            if unknown := set(axes) - set(Cell.axis_names()):
+                raise RunFileError(f"{path} is of a later version, whose cells have {', '.join(sorted(unknown))} too")
             for name in ("declared", "selected"):
                 given[name] = [dict(zip(axes, values, strict=True)) for values in given[name]]
             return _adapter().validate_json(json.dumps(given), strict=True)

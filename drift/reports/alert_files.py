@@ -21,7 +21,7 @@ _JSON: Final = "alert.json"
 
 @dataclass(frozen=True)
 class AlertFiles:
-    """Writes the files, where there is something to tell.
+    """Writes the files, where there is something to tell; else removes those of an earlier judgement.
 
     Attributes:
         folder: Where they go.
@@ -36,9 +36,11 @@ class AlertFiles:
         return ()
 
     def night_judged(self, night: Night) -> Sequence[str]:
-        if not alarming(night, always=self.always):
-            return ()
         try:
+            if not alarming(night, always=self.always):
+                for name in (_MARKDOWN, _JSON):
+                    (self.folder / name).unlink(missing_ok=True)
+                return ()
             write_atomically(self.folder / _MARKDOWN, as_markdown(night))
             write_atomically(self.folder / _JSON, as_json(night))
         except OSError as error:

@@ -5,18 +5,25 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.acceptance import Decision, acceptance
-from drift.records.baselines import Accepted, Orphans, accelerator_of, baseline_file, orphans, read_accepted
+from core.cells import Cell
+from drift.acceptance import AcceptanceFolder, Decision, acceptance
+from drift.records.baselines import (
+    Accepted,
+    AcceptedSnapshots,
+    Orphans,
+    accelerator_of,
+    baseline_file,
+    model_files,
+    orphans,
+)
 from drift.records.snapshots import Baseline
 from drift.statistics.outcomes import Outcome
 from drift.statistics.thresholds import Thresholds
 from drift.verdicts import compare
 from suites.support.sample_results import sample_result, shares
-
-quick = settings(deadline=None, derandomize=True, max_examples=60)
 
 THRESHOLDS = Thresholds(comparisons=10)
 SCORES = (1.0,) * 30 + (0.0,) * 10
@@ -24,6 +31,7 @@ CPU = {"weights": "a", "torch": "1", "device": "cpu", "threads": 2}
 GPU = {**CPU, "device": "NVIDIA H100 80GB HBM3", "driver": "570"}
 MEASURED = replace(sample_result(SCORES, environment=CPU), log_likelihoods=(-0.5,) * 40)
 SHARED = Baseline.of(MEASURED)
+FELL = replace(MEASURED, scores=(0.0,) * 40)
 
 
 def _decided(result, shared=SHARED, own=None):
@@ -68,7 +76,6 @@ def test_missing_log_likelihoods_are_added():
     assert _decided(shorter, shared=replace(SHARED, log_likelihoods=())).decision is Decision.UNCHANGED
 
 
-@quick
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=60))
 def test_accelerators_share_a_baseline_within_noise(pairs):
     """Another accelerator gets a baseline of its own just where a night would call the difference a shift."""
@@ -116,10 +123,43 @@ def test_an_accelerators_own_baseline_is_read_first(tmp_path):
         "m2a.json",
         "nvidia-h100-80gb-hbm3/m2a.json",
     }
-    here = read_accepted(tmp_path, "m2a", accelerator_of(GPU))
-    assert {key: each.baseline for key, each in here.items()} == {"vt-256": SHARED, "vt-512": own}
-    for elsewhere in (accelerator_of(CPU), None):
-        assert all(each.baseline == SHARED for each in read_accepted(tmp_path, "m2a", elsewhere).values())
+    snapshots = AcceptedSnapshots(tmp_path)
+    cells = [Cell("m2a", "vt", length) for length in (256, 512)]
+    assert [snapshots.of(cell, GPU) for cell in cells] == [Accepted(SHARED), Accepted(SHARED, own)]
+    assert [snapshots.of(cell, GPU).baseline for cell in cells] == [SHARED, own]
+    for elsewhere in (CPU, {}):
+        assert [snapshots.of(cell, elsewhere) for cell in cells] == [Accepted(SHARED)] * 2
+    assert snapshots.of(Cell("m2a", "vt", 1024), GPU) == snapshots.of(Cell("tpp", "vt", 256), GPU) == Accepted()
+    assert [file.path for file in model_files(tmp_path, "m2a")] == [
+        baseline_file(tmp_path, "m2a", accelerator).path for accelerator in (None, accelerator_of(GPU))
+    ]
+
+
+def test_what_is_accepted_stays_as_it_was_first_read(tmp_path):
+    """What a run accepts while it runs does not change what its later cells are compared with."""
+    files = [baseline_file(tmp_path, "m2a", accelerator) for accelerator in (None, accelerator_of(GPU))]
+    for file in files:
+        file.update({"vt-256": SHARED})
+    snapshots, cell = AcceptedSnapshots(tmp_path), Cell("m2a", "vt", 256)
+    snapshots.read("m2a")
+    before = snapshots.of(cell, GPU)
+    for file in files:
+        file.update({"vt-256": replace(SHARED, scores=(0.0,) * 40)})
+    assert snapshots.of(cell, GPU) == before == Accepted(SHARED, SHARED)
+    assert AcceptedSnapshots(tmp_path).of(cell, GPU) != before
+
+
+def test_what_a_run_accepted_is_read_again(tmp_path):
+    """What became of each snapshot is kept beside the results, and comes back as it was."""
+    folder = AcceptanceFolder(tmp_path)
+    assert folder.read() == {}
+    decided = {
+        result.cell: _decided(result)
+        for result in (MEASURED, replace(MEASURED, depth=50), replace(FELL, length=512), replace(FELL, environment=GPU))
+    }
+    for cell, decision in decided.items():
+        folder.write(cell, decision)
+    assert AcceptanceFolder(tmp_path).read() == decided
 
 
 def test_orphans_are_what_the_matrix_does_not_have(tmp_path):

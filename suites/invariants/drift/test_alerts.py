@@ -15,6 +15,12 @@ from types import SimpleNamespace
 from urllib.parse import unquote
 
 import pytest
+from drift.reports.alerts import Alert, FallenCell, Problem, Suspects, as_json, as_markdown
+from drift.statistics.pooled import Pool, PooledVerdict
+from fixtures.alerts import RunAlert, pytest_report_header
+from fixtures.history import HISTORY, RunHistory
+from fixtures.progress import RECORD, CellRecord
+from fixtures.rerun import rerun_command
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,20 +30,14 @@ from drift.flips import Flip
 from drift.records.history import History, onset
 from drift.records.results import ResultFolder
 from drift.records.snapshots import Baseline, SnapshotFile
-from drift.reports.alerts import Alert, FallenCell, Problem, Suspects, as_json, as_markdown
 from drift.reports.github import annotation_lines
 from drift.reports.notifications import malformed, send
 from drift.reports.rendering import quoted
 from drift.statistics.outcomes import Outcome
 from drift.statistics.paired import paired_shift
-from drift.statistics.pooled import Pool, PooledVerdict
 from drift.statistics.thresholds import Thresholds, ThresholdTable
 from drift.verdicts import compare
-from fixtures.alerts import RunAlert, pytest_report_header
-from fixtures.history import HISTORY, RunHistory
 from fixtures.options import OPTIONS
-from fixtures.progress import RECORD, CellRecord
-from fixtures.rerun import rerun_command
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import tasks

@@ -7,26 +7,28 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
+from core.cells import Cell
 from drift.__main__ import main
 from drift.comparison import compared
 from drift.records.paper_accuracies import paper_accuracies
 from drift.records.results import ResultFolder
 from drift.records.snapshots import Baseline, SnapshotFile
-from drift.records.sources import Examples, Place, Source, SourceError, merged, read_source
+from drift.records.sources import Examples, Source, SourceError, merged, read_source
 from drift.statistics.outcomes import Outcome
 from drift.statistics.paired import confidence_interval, sign_flip_p_value
 from drift.statistics.thresholds import Thresholds, ThresholdTable
 from drift.statistics.unpaired import Proportion, unpaired_shift
+from suites.support.nights import write_run
 from suites.support.sample_results import sample_result, shares
 from zoo.cards import load_zoo
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
 TABLE = ThresholdTable(Thresholds(error_rate=0.05, smallest_effect=2.0))
-PLACE = Place("vt", 512)
+KEY = Cell("m2a", "vt", 512).key
+CELLS = tuple(Cell("m2a", "niah_single_1", length) for length in (256, 512))
 
 scores = st.lists(shares, min_size=1, max_size=30).map(tuple)
 
@@ -37,7 +39,7 @@ def _examples(scores, first=0, environment=None):
 
 
 def _source(cell, name="run", model="m2a", asked=None):
-    return Source(name, asked, {model: {PLACE: cell}})
+    return Source(name, asked, {model: {KEY: cell}})
 
 
 def _cell(before, now, **options):
@@ -71,7 +73,6 @@ def test_published_intervals(one, other, low, high):
     assert unpaired_shift(before, now).interval == pytest.approx((low, high), abs=0.01)
 
 
-@quick
 @given(*[st.integers(1, 300).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))] * 2)
 def test_counts_are_symmetric(one, other):
     """Swapping the sides swaps the signs, the interval holds the difference, and p is as small either way."""
@@ -105,7 +106,6 @@ def test_the_paper_holds_its_matrix():
     assert printed["m2a"]["essay-word-uuid-1024-d50"].accuracy == 26.8
 
 
-@quick
 @given(scores)
 def test_the_same_examples_have_not_shifted(values):
     """A run compared with itself has no shift, no flip and p = 1."""
@@ -113,7 +113,6 @@ def test_the_same_examples_have_not_shifted(values):
     assert (cell.outcome, cell.p_value, cell.points, cell.flips) == (Outcome.PASSED, 1.0, 0.0, ())
 
 
-@quick
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=30), st.randoms(use_true_random=False))
 def test_pairs_are_found_by_prompt(pairs, random):
     """Examples are paired by their prompts, in whatever order either side has them, and tested exactly."""
@@ -134,7 +133,6 @@ def test_pairs_are_found_by_prompt(pairs, random):
     assert fallen == sorted(fallen, reverse=True)
 
 
-@quick
 @given(scores, scores)
 def test_different_prompts_are_not_comparable(before, now):
     """Where no prompt is the same there is no verdict, unless accuracies alone are asked for."""
@@ -162,47 +160,85 @@ def test_fewer_samples_are_no_difference():
 
 
 def test_corrections_count_the_compared_cells():
-    """The more cells are compared, the smaller a p-value has to be."""
+    """Where nobody says what is declared, the more cells are compared, the smaller a p-value has to be."""
     before, now = _examples([1.0] * 8), _examples([0.0] * 8)  # p = 2 / 2**8 = 0.0078
     few, many = (
         compared(
-            *(Source("run", None, {"m2a": {Place("vt", i): side for i in range(count)}}) for side in (before, now)),
+            *(Source("run", None, {"m2a": {f"vt-{i}": side for i in range(count)}}) for side in (before, now)),
             TABLE,
         )
         for count in (6, 7)
     )
+    assert (few.declared, many.declared) == (6, 7)
     assert few.counted(Outcome.REGRESSED) == 6
     assert many.counted(Outcome.REGRESSED) == 0
     # What all of them share is still found.
     assert many.shifted
 
 
-@quick
+@pytest.mark.parametrize(("declared", "regressed"), [(6, 6), (7, 0)])
+def test_a_run_is_corrected_for_what_its_zoo_declares(declared, regressed):
+    """However few cells a run selected, they are held to the standard of the whole declared matrix, on either side."""
+    before, now = _examples([1.0] * 8), _examples([0.0] * 8)  # p = 2 / 2**8 = 0.0078
+    cells = tuple(Cell("m2a", "vt", length) for length in range(declared))
+    then, there = (Source("run", None, {"m2a": {f"vt-{i}": side for i in range(6)}}) for side in (before, now))
+    for sides in ((then, replace(there, declared=cells)), (replace(then, declared=cells), there)):
+        found = compared(*sides, TABLE)
+        assert (found.declared, found.counted(Outcome.REGRESSED)) == (declared, regressed)
+
+
+def test_a_shard_of_a_run_is_corrected_as_the_run_is(tmp_path):
+    """One cell of a run, read from its folder with its run file, is corrected for all declared cells."""
+    cells = tuple(Cell("m2a", "niah_single_1", length) for length in (256, 512, 1024))
+    folder = write_run(tmp_path / "run", [sample_result([1.0] * 8)], declared=cells, selected=cells[:1])
+    source = read_source(str(folder))
+    assert (source.declared, source.cautions) == (cells, ())
+    assert compared(source, source, TABLE).declared == 3
+    assert compared(source, merged([source, replace(source, declared=())]), TABLE).declared == 3
+
+
+def test_a_run_that_was_cut_is_compared_with_a_word(tmp_path, capsys):
+    """What is compared of a run that was cut is no less true, but the reader is told."""
+    whole, cut = (
+        write_run(tmp_path / name, [sample_result([1.0] * 8)], selected=CELLS, cause=cause)
+        for name, cause in (("whole", ""), ("cut", "SIGTERM"))
+    )
+    assert main(["compare", str(whole), str(cut)]) == 0
+    assert f"{cut}: interrupted by SIGTERM after 1 of 2 cells" in capsys.readouterr().out
+
+
 @given(st.lists(st.tuples(scores, st.integers(0, 3)), min_size=1, max_size=8), st.integers(0, 10**6))
 def test_shards_together_are_the_run(cells, seed):
     """The shards of a run, however its cells are dealt out, compare as the whole run does, pools included."""
     noise = np.random.default_rng(seed)
-    places = [Place("vt", 512, depth) for depth in range(len(cells))]
-    now = {place: _examples(values) for place, (values, _) in zip(places, cells, strict=True)}
-    before = {
-        place: _examples(noise.permutation(values).tolist()) for place, (values, _) in zip(places, cells, strict=True)
-    }
-    shards: dict[int, dict[Place, Examples]] = {}
-    for place, (_, shard) in zip(places, cells, strict=True):
-        shards.setdefault(shard, {})[place] = now[place]
+    keys = [Cell("m2a", "vt", 512, depth).key for depth in range(len(cells))]
+    now = {key: _examples(values) for key, (values, _) in zip(keys, cells, strict=True)}
+    before = {key: _examples(noise.permutation(values).tolist()) for key, (values, _) in zip(keys, cells, strict=True)}
+    shards: dict[int, dict[str, Examples]] = {}
+    for key, (_, shard) in zip(keys, cells, strict=True):
+        shards.setdefault(shard, {})[key] = now[key]
     accepted = Source("accepted", None, {"m2a": before})
     whole = compared(accepted, Source("run", None, {"m2a": now}), TABLE)
     together = compared(accepted, merged([Source(f"{i}", None, {"m2a": each}) for i, each in shards.items()]), TABLE)
     assert together.models == whole.models
 
 
-def test_a_cell_in_two_shards_is_refused(tmp_path, capsys):
-    """A cell that two shards hold is named with both, since nobody knows which of them counts."""
-    one, other = (_write(tmp_path / name, sample_result([1.0, 0.0])) for name in ("one", "other"))
+def test_identical_results_in_two_shards_are_taken_once(tmp_path, capsys):
+    """A cell that two shards hold alike is compared once, whenever and however fast it was measured."""
+    result = sample_result([1.0, 0.0])
+    one, again = _write(tmp_path / "one", result), _write(tmp_path / "again", replace(result, run="b", seconds={}))
+    assert main(["compare", one, one, again, one]) == 0
+    assert "m2a: 1 cells" in capsys.readouterr().out
+
+
+def test_differing_results_in_two_shards_are_refused(tmp_path, capsys):
+    """A cell of which two shards say different things is named with both, since nobody knows which of them counts."""
+    one = _write(tmp_path / "one", sample_result([1.0, 0.0]))
+    other = _write(tmp_path / "other", sample_result([1.0, 1.0]))
     assert main(["compare", one, one, other]) == 2
-    assert f"error: {one} and {other} both hold m2a-niah_single_1-256; give the shards" in capsys.readouterr().err
-    assert main(["compare", one, one, one]) == 2
-    assert f"error: {one} and {one} both hold" in capsys.readouterr().err
+    assert (
+        f"error: {one} and {other} hold different results of m2a-niah_single_1-256; give the shards of one run"
+    ) in capsys.readouterr().err
 
 
 def test_two_models_are_compared_where_both_are_named():
@@ -215,24 +251,6 @@ def test_two_models_are_compared_where_both_are_named():
     assert list(map(str, model.changes)) == ["the checkpoint's weights: a → b"]
     with pytest.raises(SourceError, match=r"have no model in common; name one on each side, as in RUN:MODEL"):
         compared(replace(before, model=None), replace(now, model=None), TABLE)
-
-
-@quick
-@given(st.from_regex(r"[a-z_]+(-[a-z_]+){0,2}", fullmatch=True), st.integers(1, 10**6), st.none() | st.integers(0, 100))
-def test_a_key_names_its_place(task, length, depth):
-    """A cell's key is read back as its task, length and depth."""
-    place = Place(task, length, depth)
-    assert Place.of(place.key) == place
-    assert sample_result([1.0], task=task, length=length, depth=depth).key == place.key
-
-
-@quick
-@given(st.text(max_size=8))
-def test_other_keys_are_refused(text):
-    """What names no cell is refused with an example of what does."""
-    assume("-" not in text)
-    with pytest.raises(SourceError, match="names no cell"):
-        Place.of(text)
 
 
 @pytest.fixture

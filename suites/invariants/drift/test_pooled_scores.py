@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from core.cells import Cell
+from drift.statistics.findings import PairedCell, PairedNight, Severity
 from drift.statistics.outcomes import Outcome
-from drift.statistics.pooled import ComparedCell, Pool, adjusted_p_values, cluster_sums, pooled_verdicts, pools
+from drift.statistics.pooled_scores import STATISTIC, pooled_verdicts
+from drift.statistics.pools import Pool, pools, seed_sums
 from drift.statistics.thresholds import Thresholds, ThresholdTable
-
-quick = settings(deadline=None, derandomize=True, max_examples=40)
 
 LENGTHS, DEPTHS = (256, 512), (0, 50, 100)
 MATRIX = [
@@ -27,28 +28,13 @@ LOOSE = ThresholdTable(Thresholds(pooled_error_rate=0.05, pooled_smallest_effect
 changes = st.sampled_from([-1.0, -0.5, -1 / 3, 0.0, 0.25, 1.0])
 
 
-def _compared(cell: Cell, differences) -> ComparedCell:
-    return ComparedCell(cell.model, cell.task, cell.length, cell.depth, tuple(differences))
-
-
 @st.composite
 def nights(draw, examples=3):
     """The compared cells of some night."""
     cells = draw(st.lists(st.sampled_from(MATRIX), unique=True))
-    return [_compared(cell, draw(st.lists(changes, min_size=examples, max_size=examples))) for cell in cells]
+    return {cell: draw(st.lists(changes, min_size=examples, max_size=examples)) for cell in cells}
 
 
-def test_pools_of_the_matrix():
-    """A model's cells are pooled all together, and by task, length and depth; models are never mixed."""
-    members = pools(MATRIX)
-    assert set(members[Pool("m2a")]) == {cell for cell in MATRIX if cell.model == "m2a"}
-    assert set(members[Pool("sl", "task", "vt")]) == {Cell("sl", "vt", length) for length in LENGTHS}
-    assert len(members[Pool("m2a", "length", 256)]) == 5
-    assert members[Pool("m2a", "depth", 50)] == [Cell("m2a", "essay", 256, 50)]
-    assert len(members) == 2 * (1 + 3 + 2 + 3)
-
-
-@quick
 @given(nights())
 def test_the_pooled_test_flips_whole_seeds(compared):
     """A pool's p-value is the share of sign patterns, one sign a task's example, with a sum as far from zero."""
@@ -57,7 +43,7 @@ def test_the_pooled_test_flips_whole_seeds(compared):
         seeds = sorted({(cell.task, i) for cell in cells for i in range(3)})
         # In twelfths, of which all these differences are whole multiples.
         sums = np.array(
-            [sum(round(12 * cell.differences[i]) for cell in cells if cell.task == task) for task, i in seeds]
+            [sum(round(12 * compared[cell][i]) for cell in cells if cell.task == task) for task, i in seeds]
         )
         flipped = np.array(list(product((-1, 1), repeat=len(sums)))) @ sums
         assert verdict.shift.p_value == pytest.approx(np.mean(np.abs(flipped) >= abs(sums.sum())), rel=1e-9)
@@ -65,12 +51,10 @@ def test_the_pooled_test_flips_whole_seeds(compared):
         assert verdict.cells == len(cells)
 
 
-@quick
 @given(nights(), st.randoms(use_true_random=False))
 def test_direction_and_order_do_not_matter_to_pools(compared, random):
     """A pool that fell is judged as one that rose as much, in whatever order the cells come."""
-    shuffled = random.sample(compared, len(compared))
-    mirrored = [replace(cell, differences=tuple(-each for each in cell.differences)) for cell in shuffled]
+    mirrored = {cell: [-each for each in compared[cell]] for cell in random.sample(list(compared), len(compared))}
     down, up = ({v.pool: v for v in pooled_verdicts(some, MATRIX, LOOSE)} for some in (compared, mirrored))
     assert set(down) == set(up)
     swapped = {Outcome.REGRESSED: Outcome.IMPROVED, Outcome.IMPROVED: Outcome.REGRESSED}
@@ -82,39 +66,19 @@ def test_direction_and_order_do_not_matter_to_pools(compared, random):
 
 def test_cells_that_share_seeds_count_once():
     """One example that falls at all depths is as surprising as one that falls at a single depth."""
-    alone = [_compared(MATRIX[-1], [-1.0, -1.0, -1.0, 0.0])]
-    cells = [
-        _compared(cell, [-1.0, -1.0, -1.0, 0.0]) for cell in MATRIX if cell.depth is not None and cell.model == "sl"
-    ]
+    fell = [-1.0, -1.0, -1.0, 0.0]
+    cells = {cell: fell for cell in MATRIX if cell.depth is not None and cell.model == "sl"}
     assert len(cells) == 3
-    assert dict(cluster_sums(cells)) == {key: 3 * value for key, value in cluster_sums(alone).items()}
+    alone = seed_sums([(MATRIX[-1], fell)])
+    assert dict(seed_sums(cells.items())) == {key: 3 * value for key, value in alone.items()}
     (verdict,) = [v for v in pooled_verdicts(cells, MATRIX, LOOSE) if v.pool == Pool("sl", "task", "essay")]
     assert verdict.shift.p_value == 2 / 2**3
 
 
-@quick
-@given(st.lists(st.floats(1e-12, 1), max_size=12), st.integers(0, 20))
-def test_corrections_are_the_textbooks(p_values, missing):
-    """Corrected p-values are Benjamini-Hochberg's, and Yekutieli's harmonic multiple; missing pools count as 1."""
-    family = len(p_values) + missing
-    whole = sorted([*p_values, *[1.0] * missing])
-    stepped, least = {}, 1.0
-    for rank, p in reversed(list(enumerate(whole, start=1))):
-        least = min(least, p * family / rank)
-        stepped.setdefault(p, least)
-    # The same p-value has the rank of its last place.
-    assert adjusted_p_values(p_values, family, "bh") == pytest.approx([stepped[p] for p in p_values])
-    harmonic = sum(1 / rank for rank in range(1, family + 1))
-    expected = [min(stepped[p] * harmonic, 1.0) for p in p_values]
-    if all(stepped[p] < 1 for p in p_values):
-        assert adjusted_p_values(p_values, family, "by") == pytest.approx(expected)
-
-
-@quick
 @given(nights(), st.sampled_from([Pool("m2a"), Pool("sl", "task", "vt"), Pool("m2a", "length", 256)]))
 def test_a_part_is_held_to_the_standard_of_the_whole(compared, pool):
     """A run of one pool's cells alone finds its shift as the whole night does, and corrects it for no fewer pools."""
-    part = pools(compared).get(pool, [])
+    part = {cell: compared[cell] for cell in pools(compared).get(pool, [])}
     of_part, of_whole = ({v.pool: v for v in pooled_verdicts(cells, MATRIX, LOOSE)} for cells in (part, compared))
     assert (pool in of_part) == (pool in of_whole) == (len(part) > 1)
     if pool in of_whole:
@@ -122,13 +86,17 @@ def test_a_part_is_held_to_the_standard_of_the_whole(compared, pool):
         assert of_part[pool].adjusted >= of_whole[pool].adjusted - 1e-12
 
 
-def _night(points: int, count: int = 100) -> list[ComparedCell]:
+def _night(points: int, count: int = 100) -> dict[Cell, Sequence[float]]:
     """A night in which every cell of m2a falls by so many points, each in examples of its own."""
     falls = [-1.0] * points + [0.0] * (count - points)
-    return [
-        _compared(cell, np.roll(falls, points * i) if cell.model == "m2a" else [0.0] * count)
+    return {
+        cell: np.roll(falls, points * i).tolist() if cell.model == "m2a" else [0.0] * count
         for i, cell in enumerate(MATRIX)
-    ]
+    }
+
+
+def _without(night: dict[Cell, Sequence[float]], cell: Cell) -> dict[Cell, Sequence[float]]:
+    return {each: differences for each, differences in night.items() if each != cell}
 
 
 def test_a_shared_shift_regresses():
@@ -161,20 +129,43 @@ def test_a_pool_has_a_smallest_effect_of_its_own():
 def test_missing_cells_leave_a_pool_incomplete():
     """Where nothing shifted but cells are missing, a pool is incomplete; a shift of what is there stands."""
     table = ThresholdTable(Thresholds())
-    quiet = pooled_verdicts(_night(0)[1:], MATRIX, table)
+    quiet = pooled_verdicts(_without(_night(0), MATRIX[0]), MATRIX, table)
     assert {v.outcome for v in quiet if v.pool.model == "sl"} == {Outcome.PASSED}
     (whole,) = [verdict for verdict in quiet if verdict.pool == Pool("m2a")]
     assert whole.outcome is Outcome.INCOMPLETE
     assert "1 cells not compared" in whole.message
     # With one cell left it would only say what the cell says.
     assert Pool("m2a", "task", "vt") not in {verdict.pool for verdict in quiet}
-    (fallen,) = [v for v in pooled_verdicts(_night(4)[1:], MATRIX, table) if v.pool == Pool("m2a")]
+    (fallen,) = [v for v in pooled_verdicts(_without(_night(4), MATRIX[0]), MATRIX, table) if v.pool == Pool("m2a")]
     assert fallen.outcome is Outcome.REGRESSED
 
 
 def test_nothing_compared():
     """Without a compared cell there is no pool to judge."""
-    assert pooled_verdicts([], MATRIX, LOOSE) == []
+    assert pooled_verdicts({}, MATRIX, LOOSE) == []
+    assert STATISTIC.find(PairedNight((), tuple(MATRIX), LOOSE), ()).closing == ()
+
+
+@pytest.mark.parametrize(
+    ("points", "severity"), [(-3, Severity.IMPROVEMENT), (0, Severity.NOTE), (3, Severity.FAILURE)]
+)
+def test_a_night_fails_for_pools_that_fell(points, severity):
+    """Pools that fell fail a night and come first, those that rose are improvements; the rest are counted in a line."""
+    table = ThresholdTable(Thresholds())
+    sign = -1 if points < 0 else 1
+    fallen = _without(_night(abs(points)), MATRIX[-1])
+    paired = tuple(PairedCell(cell, tuple(sign * each for each in scores)) for cell, scores in fallen.items())
+    found = STATISTIC.find(PairedNight(paired, tuple(MATRIX), table), ())
+    verdicts = [each.details for each in found.found]
+    assert found.found[0].severity is severity
+    assert [each.severity for each in found.found] == sorted(each.severity for each in found.found)
+    assert {each.pool for each in verdicts} == {each.pool for each in pooled_verdicts(fallen, MATRIX, table)}
+    quiet = [each for each in verdicts if each.outcome in (Outcome.PASSED, Outcome.INCOMPLETE)]
+    partly = sum(each.outcome is Outcome.INCOMPLETE for each in quiet)
+    assert partly
+    assert found.closing == (
+        f"no shift in {len(quiet)} of {len(verdicts)} pools, {partly} of them over part of their cells",
+    )
 
 
 def test_pools_of_nights_without_a_shift_stay_within_the_error_rate():
@@ -185,6 +176,6 @@ def test_pools_of_nights_without_a_shift_stay_within_the_error_rate():
     for _ in range(runs):
         shared = {(c.model, c.task): random.choice([-1.0, 0.0, 1.0], 30, p=[0.15, 0.7, 0.15]) for c in MATRIX}
         kept = [np.where(random.random(30) < 0.8, shared[cell.model, cell.task], 0.0) for cell in MATRIX]
-        compared = [_compared(cell, each) for cell, each in zip(MATRIX, kept, strict=True)]
-        alarms += any(v.outcome is not Outcome.PASSED for v in pooled_verdicts(compared, MATRIX, table))
+        verdicts = pooled_verdicts(dict(zip(MATRIX, kept, strict=True)), MATRIX, table)
+        alarms += any(verdict.outcome is not Outcome.PASSED for verdict in verdicts)
     assert alarms / runs <= 0.2 + 3 * math.sqrt(0.2 * 0.8 / runs)
