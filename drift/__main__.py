@@ -14,8 +14,8 @@ from rich.console import Console
 
 from core.cells import Cell
 from core.names import unknown_name
+from drift.commands.judging import CommandParser, add_accept, add_judge
 from drift.comparison import compared
-from drift.judge_command import CommandParser, add_accept, add_judge
 from drift.records.history import Entry, History
 from drift.records.sources import Source, SourceError, merged, read_source
 from drift.reports.comparison import as_json, as_markdown, print_comparison

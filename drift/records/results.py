@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_type_hints
 
 from core.cells import Cell
 from drift.records.files import ensure_writable, write_atomically
@@ -109,23 +109,17 @@ class CellResult:
         Raises:
             ResultError: It is damaged, or of another schema.
         """
-        import pydantic
-        import pydantic_core
-
         try:
-            text = path.read_bytes()
-            given = pydantic_core.from_json(text)
-            if not isinstance(given, dict) or given.get("schema") != SCHEMA:
+            given = json.loads(path.read_bytes())
+            if given.pop("schema") != SCHEMA:
                 raise ResultError(f"{path} has another schema than {SCHEMA}")
-            result = _adapter().validate_json(text, strict=True)
-        except pydantic.ValidationError as error:
-            first = error.errors()[0]
-            field = ".".join(map(str, first["loc"]))
-            raise ResultError(f"{path} is not a readable cell result: {field}: {first['msg']}") from None
-        except (OSError, ValueError) as error:
+            given.pop("accuracy")
+            result = cls(**{name: _checked(name, value) for name, value in given.items() if name in _adapters()})
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             if isinstance(error, ResultError):
                 raise
-            raise ResultError(f"{path} is not a readable cell result: {error}") from None
+            reason = error if isinstance(error, (OSError, ValueError)) else repr(error)
+            raise ResultError(f"{path} is not a readable cell result: {reason}") from None
         result._check(path)
         return result
 
@@ -147,12 +141,32 @@ class CellResult:
             raise ResultError(f"{path} is not a readable cell result: scores must lie between 0 and 1")
 
 
+def _as_tuples(value: Any) -> Any:
+    """What JSON has as lists, and lists within lists, as results hold it."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
+
+
+def _checked(name: str, value: Any) -> Any:
+    """The value of a field, of the field's very type.
+
+    Raises:
+        ValueError: It is of another.
+    """
+    import pydantic
+
+    try:
+        return _adapters()[name].validate_python(_as_tuples(value), strict=True)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, (name, *first['loc'])))}: {first['msg']}") from None
+
+
 @cache
-def _adapter() -> TypeAdapter[CellResult]:
+def _adapters() -> Mapping[str, TypeAdapter[Any]]:
     # Only those who read results wait for pydantic.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(CellResult)
+    return {name: TypeAdapter(hint) for name, hint in get_type_hints(CellResult).items()}
 
 
 class ResultFolder:

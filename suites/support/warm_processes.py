@@ -24,7 +24,7 @@ _PRELOADED = (
     "safetensors.torch",
     "rich.progress",
     "hypothesis.internal.observability",
-    "drift.judge_command",
+    "drift.commands.judging",
     "drift.reports.junit",
     "drift.reports.history_database",
     "models.evaluation",

@@ -48,7 +48,14 @@ FLOORS = [
     {"benchmarks", "conftest"},
     {"suites"},
 ]
-FLOORS_OF_DRIFT = [{"drift.statistics"}, {"drift.records"}, {"drift"}, {"drift.reports"}, {"drift.__main__"}]
+FLOORS_OF_DRIFT = [
+    {"drift.statistics"},
+    {"drift.records"},
+    {"drift"},
+    {"drift.reports"},
+    {"drift.commands"},
+    {"drift.__main__"},
+]
 
 
 @dataclass(frozen=True)
