@@ -17,7 +17,7 @@ from torch import Tensor
 
 from benchmarks.copied_zoos import PlantError, ZooCopy
 from generators.frames import chat_frame, read_chat_template
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from models.checkpoints.files import read_configuration, weights_files
 from models.families.state_spaces.model import CONVOLVED_HISTORY
 

@@ -10,13 +10,15 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Ids, Piece, TokenizedTexts
 from generators.corpora.essays import Corpus
 from generators.draws import Draw
 from generators.tokenization import Tokenizer
 
-__all__ = ["EssayHaystack", "Haystack", "LineHaystack", "Lines", "NoiseHaystack"]
+__all__ = ["NOISE", "EssayHaystack", "Haystack", "LineHaystack", "Lines", "NoiseHaystack"]
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE).
+NOISE: Final = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 
 class Haystack(Protocol):
@@ -215,9 +217,9 @@ class _Noise(list[tuple[str, Ids]]):
 
 @lru_cache(maxsize=4)
 def _tokenized_noise(tokenizer: Tokenizer) -> _Noise:
-    sentences = protocol.NOISE.replace(". ", ".|").split("|")
+    sentences = NOISE.replace(". ", ".|").split("|")
     beginnings = [" ".join(sentences[:count]) + "\n" for count in range(1, len(sentences))]
-    texts = [protocol.NOISE + "\n", *beginnings]
+    texts = [NOISE + "\n", *beginnings]
     result = _Noise((text, np.array(tokenizer.continued(text).ids, dtype=np.int32)) for text in texts)
     result.seamless = tokenizer.joins(texts[0], texts[0])
     word, remainder = _split_first_word(texts[0])

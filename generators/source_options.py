@@ -11,7 +11,8 @@ from generators.corpora.sets import CORPORA, corpora
 from generators.examples import ExampleSource
 from generators.frames import chat_frame, plain_frame, read_chat_template
 from generators.tasks.registry import RULER, Task, tasks
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 
 __all__ = ["add_source_options", "example_sources", "not_negative", "positive"]
 

@@ -14,10 +14,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from generators import protocol
 from generators.draws import TRAINING
 from generators.examples import ExampleSource
-from generators.tasks.needles import NeedleInAHaystack, needle_in_a_haystack, planned_needles
+from generators.tasks.needles import DEPTHS, NeedleInAHaystack, needle_in_a_haystack, planned_needles
 
 __all__ = ["expected_accuracy"]
 
@@ -77,10 +76,10 @@ def _drawn(parameters: NeedleInAHaystack, openings: Sequence[int], room: int, ne
     total = openings[-1]
     if parameters.haystack == "essay":
         seen = 0.0
-        for depth in protocol.DEPTHS:
+        for depth in DEPTHS:
             place = openings[bisect_right(openings, depth / 100 * total + 1e-6) - 1]
             seen += total - place + needle * (1 + (needles - 1) * (1 - depth / 100)) <= room
-        return seen / len(protocol.DEPTHS)
+        return seen / len(DEPTHS)
     # Of the other needles, a share stands behind: solved for the depth from which on all have room.
     shallowest = 1 - (room - needle) / (total + needle * (needles - 1))
     first = bisect_left(openings, shallowest * total)

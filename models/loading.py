@@ -15,7 +15,8 @@ import torch
 from generators.assembly import Piece, assemble, framed
 from generators.corpora.sets import Corpora
 from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 from models.checkpoints.files import (
     CheckpointError,
     configuration_fingerprint,

@@ -6,6 +6,8 @@ exactly as often as the parameters say; a longer prompt of the same example has 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,12 +17,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Piece, TokenizedTexts, assemble, separately_counted
 from generators.budget import Draft, Rendered
 from generators.corpora import words
 from generators.corpora.sets import Corpora, CorpusName
 from generators.draws import Draw
+from generators.oracles import last_match
 from generators.scoring import all_references
 from generators.tasks.registry import Setting, task
 from generators.tokenization import Tokenizer
@@ -32,7 +34,22 @@ _WORDS_AT_LEAST: Final = 64
 # Of the words that are expected to fit, for examples whose words are short.
 _SPARE: Final = 1.15
 _DEMONSTRATIONS: Final = 16
-_INTRODUCTION: Final = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most often.\n"
+)
+_QUESTION: Final = "\nQuestion: What are the {count} most common words in the above list?"
+_ANSWER_PREFIX: Final = " Answer: The top {count} words that appear most often in the list are:"
+_TOKENS_TO_GENERATE: Final = 120
+
+# The first number is the same in every list.
+_OPENING: Final = Piece(_INTRODUCTION + "1.")
+
+_ASKED: Final = re.compile(r"\nQuestion: What are the (\d+) most common words in the above list\?")
+_NUMBER: Final = re.compile(r"(?:^| )\d+\. ")
 
 
 @dataclass(frozen=True)
@@ -174,11 +191,23 @@ class _WordDraw:
         return [orders[0][~np.isin(orders[0], few)], *orders[1:]]
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    question = last_match(_ASKED, text)
+    if question is None:
+        return None
+    _, found, listed = text[: question.start()].rpartition(_INTRODUCTION)
+    if not found:
+        # A part of the list would give the wrong counts.
+        return ""
+    return " ".join(word for word, _ in Counter(_NUMBER.split(listed)[1:]).most_common(int(question[1])))
+
+
 @task(
     "cwe",
     CommonWords(),
-    tokens_to_generate=protocol.COMMON_WORDS_TOKENS_TO_GENERATE,
+    tokens_to_generate=_TOKENS_TO_GENERATE,
     score=all_references,
+    oracle=_oracle,
     has_depth=False,
     # As the demonstration words it.
     answer=lambda references: "".join(f" {number}. {word}" for number, word in enumerate(references, 1)),
@@ -189,8 +218,8 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
     shape, shown_shape = parameters.shape(setting.length)
     drawn = _WordDraw(vocabulary, draw.stream("words"), vocabulary.expected_words(setting.length, shape))
     answers = _texts(vocabulary, drawn.first(shape.common))
-    question = Piece(protocol.COMMON_WORDS_QUESTION.format(count=shape.common))
-    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
+    question = Piece(_QUESTION.format(count=shape.common))
+    answer_prefix = _ANSWER_PREFIX.format(count=shape.common)
     shown = _demonstrations(setting.tokenizer, setting.corpora, shown_shape, setting.shared.stream("shown").path)
     first = draw.stream("demonstration").below(len(shown))
     before = [
@@ -202,9 +231,9 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
 
     def render(units: int) -> Rendered:
         listed = _listed(vocabulary, drawn, shape, units, draw.stream("list"))
-        return Rendered((*before, _INTRODUCTION, listed, question), answer_prefix)
+        return Rendered((*before, _OPENING, listed, question), answer_prefix)
 
-    around = (*before, _INTRODUCTION, question, Piece(answer_prefix))
+    around = (*before, _OPENING, question, Piece(answer_prefix))
     beside = setting.frame_tokens + separately_counted(setting.tokenizer, around)
     return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless, beside=beside)
 
@@ -215,8 +244,8 @@ def _demonstrations(
 ) -> tuple[tuple[Piece, ...], ...]:
     """Solved examples that all examples choose from, so that each is tokenized once."""
     vocabulary = _vocabulary(tokenizer, corpora)
-    question = protocol.COMMON_WORDS_QUESTION.format(count=shape.common)
-    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
+    question = _QUESTION.format(count=shape.common)
+    answer_prefix = _ANSWER_PREFIX.format(count=shape.common)
     result = []
     for number in range(_DEMONSTRATIONS):
         draw = Draw(*path, number)
@@ -225,7 +254,7 @@ def _demonstrations(
         words = _WordDraw(vocabulary, draw.stream("words"), shape.common + uncommon)
         listed = _listed(vocabulary, words, shape, uncommon, draw)
         answer = _numbered(vocabulary, words.first(shape.common))
-        pieces = [_INTRODUCTION, listed, Piece(question + answer_prefix), answer]
+        pieces = [_OPENING, listed, Piece(question + answer_prefix), answer]
         if not tokenizer.marks_beginning and vocabulary.seamless:
             ids = np.array(assemble(tokenizer, pieces).ids, dtype=np.int32)
             pieces = [Piece("".join(piece.text for piece in pieces), ids)]

@@ -7,6 +7,7 @@ dots, to be ignored; the next three are the answer, and no other word is as freq
 from __future__ import annotations
 
 import string
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,9 +15,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Piece, TokenizedTexts
 from generators.budget import Draft, Rendered
+from generators.corpora.sets import Corpora
 from generators.draws import Draw
 from generators.scoring import all_references
 from generators.tasks.registry import Setting, task
@@ -28,6 +29,20 @@ _ANSWERS: Final = 3
 _TOKENS_A_WORD_OF_THE_VOCABULARY: Final = 50
 _WORDS_A_POOL: Final = 8192
 _WORDS_A_ROUND: Final = 4096
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Read the following coded text and track the frequency of each coded word. "
+    "Find the three most frequently appeared coded words."
+)
+_QUESTION: Final = (
+    "\nQuestion: Do not provide any explanation. Please ignore the dots '....'. "
+    "What are the three most frequently appeared words in the above coded text?"
+)
+_ANSWER_PREFIX: Final = " Answer: According to the coded text above, the three most frequently appeared words are:"
+_TOKENS_TO_GENERATE: Final = 50
+_DOTS: Final = "..."
 
 
 @dataclass(frozen=True)
@@ -54,11 +69,24 @@ class FrequentWords:
             raise ValueError(f"vocabulary must be 0 or between {_ANSWERS + 1} and 10000, not {self.vocabulary}")
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    before, asked, _ = text.rpartition(_QUESTION)
+    if not asked:
+        return None
+    _, found, coded = before.rpartition(_INTRODUCTION)
+    if not found:
+        # A part of the text would give the wrong counts.
+        return ""
+    counts = Counter(word for word in coded.split() if word != _DOTS)
+    return " ".join(word for word, _ in counts.most_common(_ANSWERS))
+
+
 @task(
     "fwe",
     FrequentWords(),
-    tokens_to_generate=protocol.FREQUENT_WORDS_TOKENS_TO_GENERATE,
+    tokens_to_generate=_TOKENS_TO_GENERATE,
     score=all_references,
+    oracle=_oracle,
     has_depth=False,
 )
 def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> Draft:
@@ -93,8 +121,7 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
         order = order[draw.stream("text").order(len(order))]
         text = "".join(pool.tokenized.chosen(order))
         piece = Piece(text, pool.tokenized.strung(order) if pool.seamless else None)
-        introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
-        return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)
+        return Rendered((Piece(_INTRODUCTION), piece, Piece(_QUESTION)), _ANSWER_PREFIX)
 
     answers = [pool.tokenized.texts[rank][1:] for rank in ranked[1 : _ANSWERS + 1].tolist()]
     return Draft(tuple(answers), tokens, render, constant=pool.seamless)
@@ -104,7 +131,7 @@ class _Pool:
     """Random words that the examples of a task choose from, so that each is tokenized once; dots come first."""
 
     def __init__(self, tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> None:
-        known = {" " + protocol.DOTS: None}
+        known = {" " + _DOTS: None}
         draw, number = Draw(*path), 0
         while len(known) <= words:
             numbers = draw.stream(number).numbers(_WORDS_A_ROUND * letters)

@@ -6,25 +6,27 @@ carries a queried key; a longer prompt of the same example holds the same needle
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache, partial
 from itertools import product
 from typing import Final, Literal, get_args
 
-from generators import protocol
 from generators.assembly import Piece
 from generators.budget import Draft, Rendered
-from generators.corpora.sets import CorpusName
+from generators.corpora.sets import Corpora, CorpusName
 from generators.corpora.words import wonder_words
 from generators.draws import Draw
-from generators.haystacks import EssayHaystack, Haystack, LineHaystack, Lines, NoiseHaystack
+from generators.haystacks import NOISE, EssayHaystack, Haystack, LineHaystack, Lines, NoiseHaystack
+from generators.oracles import last_match
 from generators.placement import placed
 from generators.scoring import all_references
 from generators.tasks.registry import Setting, task
 from generators.tokenization import Tokenizer
 
 __all__ = [
+    "DEPTHS",
     "FORMATS",
     "Kind",
     "Needle",
@@ -32,6 +34,7 @@ __all__ = [
     "Plan",
     "Question",
     "draw_text",
+    "joined_query",
     "needle_in_a_haystack",
     "planned_needles",
 ]
@@ -40,6 +43,23 @@ Kind = Literal["word", "number", "uuid"]
 HaystackKind = Literal["noise", "essay", "needles"]
 
 _DISTRACTORS_A_ROUND: Final = 4096
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Some special magic {values} are hidden within the following text. "
+    "Make sure to memorize it. I will quiz you about the {values} afterwards.\n"
+)
+_QUESTION: Final = "\nWhat are all the special magic {values} for {query} mentioned in the provided text?"
+_ANSWER_PREFIX: Final = " The special magic {values} for {query} mentioned in the provided text are"
+_NEEDLE: Final = "One of the special magic {values} for {key} is: {value}."
+_TOKENS_TO_GENERATE: Final = 128
+
+# Forty depths in percent, evenly spaced and rounded half to even, as in RULER.
+DEPTHS: Final = tuple(round(100 * i / 39) for i in range(40))
+
+_HIDDEN: Final = re.compile(r"One of the special magic \w+ for (.+?) is: (.+?)\.(?=\s|$)")
+_ASKED: Final = re.compile(r"What (?:is|are all) the special magic \w+ for (.+?) mentioned in the provided text\?")
 
 
 @dataclass(frozen=True)
@@ -76,10 +96,10 @@ class NeedleInAHaystack:
                 raise ValueError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.queries > self.keys:
             raise ValueError(f"queries must be at most keys ({self.keys}), not {self.queries}")
-        if self.keys * self.values > len(protocol.DEPTHS):
+        if self.keys * self.values > len(DEPTHS):
             raise ValueError(
                 f"{self.keys} keys of {self.values} values are more needles than the "
-                f"{len(protocol.DEPTHS)} positions RULER places them at"
+                f"{len(DEPTHS)} positions RULER places them at"
             )
 
 
@@ -93,7 +113,7 @@ class Needle:
 
     @property
     def sentence(self) -> str:
-        return protocol.NEEDLE.format(values=f"{self.kind}s", key=self.key, value=self.value)
+        return _NEEDLE.format(values=f"{self.kind}s", key=self.key, value=self.value)
 
 
 @dataclass(frozen=True)
@@ -111,22 +131,36 @@ class Question:
     plural: bool
 
     def _worded(self, template: str) -> str:
-        query = protocol.joined_query(list(self.keys))
+        query = joined_query(list(self.keys))
         if not self.plural:
-            template = protocol.singular(template)
+            template = _singular(template)
         return template.format(values=f"{self.kind}s", value=self.kind, query=query)
 
     @property
     def introduction(self) -> str:
-        return self._worded(protocol.INTRODUCTION)
+        return self._worded(_INTRODUCTION)
 
     @property
     def text(self) -> str:
-        return self._worded(protocol.QUESTION)
+        return self._worded(_QUESTION)
 
     @property
     def answer_prefix(self) -> str:
-        return self._worded(protocol.ANSWER_PREFIX)
+        return self._worded(_ANSWER_PREFIX)
+
+
+def joined_query(keys: list[str]) -> str:
+    """The keys as the question lists them: "a", "a, and b", "a, b, and c"."""
+    return keys[0] if len(keys) == 1 else ", ".join(keys[:-1]) + ", and " + keys[-1]
+
+
+def _singular(template: str) -> str:
+    """Rewords the introduction, the question or the answer prefix for one needle with one value.
+
+    RULER replaces "Some" by "A", "are all" and "are" by "is", and drops the plural of the value.
+    """
+    template = template.replace("Some", "A").replace("are all", "is").replace("are", "is")
+    return template.replace("{values}", "{value}")
 
 
 def draw_text(kind: Kind, draw: Draw) -> str:
@@ -167,7 +201,7 @@ class Plan:
 
 def planned_needles(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Plan:
     """Draws the needles of one example."""
-    haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else protocol.NOISE.lower()
+    haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else NOISE.lower()
     taken: list[str] = []
     facts = draw.stream("needles")
     needles = [
@@ -205,6 +239,14 @@ def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Set
     return Draft(tuple(needle.value for needle in answering), haystack.tokens, render, haystack.constant)
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    question = last_match(_ASKED, text)
+    if question is None:
+        return None
+    keys = re.split(r", and |, ", question[1])
+    return ", ".join(value for key, value in _HIDDEN.findall(text) if key in keys)
+
+
 def _haystack(parameters: NeedleInAHaystack, taken: list[str], draw: Draw, setting: Setting) -> Haystack:
     if parameters.haystack == "essay":
         return EssayHaystack(setting.corpora.essays, setting.tokenizer)
@@ -228,7 +270,7 @@ def _depths(parameters: NeedleInAHaystack, draw: Draw) -> list[float]:
     """Depths in percent as RULER draws them: forty steps in essays, any line elsewhere."""
     count = parameters.keys * parameters.values
     if parameters.haystack == "essay":
-        return [float(depth) for depth in draw.sample(protocol.DEPTHS, count)]
+        return [float(depth) for depth in draw.sample(DEPTHS, count)]
     return [100 * draw.fraction() for _ in range(count)]
 
 
@@ -255,7 +297,8 @@ for _name, _parameters in (_RULER | FORMATS).items():
     task(
         _name,
         _parameters,
-        tokens_to_generate=protocol.NIAH_TOKENS_TO_GENERATE,
+        tokens_to_generate=_TOKENS_TO_GENERATE,
         score=all_references,
-        answer=lambda references: " " + protocol.joined_query(list(references)),
+        oracle=_oracle,
+        answer=lambda references: " " + joined_query(list(references)),
     )(needle_in_a_haystack)

@@ -6,7 +6,9 @@ of the same subject are the first to stand beside them.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -14,12 +16,11 @@ from typing import Final, Literal
 
 import numpy as np
 
-from generators import protocol
 from generators.assembly import Piece
 from generators.budget import Draft, Rendered
 from generators.corpora.people import people_questions
 from generators.corpora.questions import Question, QuestionSet
-from generators.corpora.sets import CorpusName
+from generators.corpora.sets import Corpora, CorpusName
 from generators.draws import Draw
 from generators.scoring import best_reference
 from generators.tasks.registry import Setting, task
@@ -32,6 +33,29 @@ _RANKS_AT_ONCE: Final = 64
 _KINDS: Final = ("single_hop", "two_hop", "single_hop_people", "two_hop_people")
 # Enough for any pocket length; beyond, documents come again.
 _PEOPLE: Final = 400
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Answer the question based on the given documents. Only give me the answer and do not output any other words."
+    "\n\nThe following are given documents.\n\n"
+)
+_HEADER: Final = "Document {number}:\n"
+_QUESTION: Final = (
+    "\n\nAnswer the question based on the given documents. Only give me the answer and do not output any other words."
+    "\n\nQuestion: {question}"
+)
+_ANSWER_PREFIX: Final = " Answer:"
+_TOKENS_TO_GENERATE: Final = 32
+
+# What is asked of a person, and the sentences to follow from one name to the next, up to the answer.
+_OF_PEOPLE: Final = (
+    (r"Where was the teacher of (\w+) born\?", (r"The teacher of {} was (\w+)\.", r"\b{} was born in (\w+) in ")),
+    (r"Where was (\w+) born\?", (r"\b{} was born in (\w+) in ",)),
+    (r"In what year was (\w+) born\?", (r"\b{} was born in \w+ in (\d+)\.",)),
+    (r"What did (\w+) work as\?", (r"\b{} worked as a (\w+) ",)),
+    (r"What did (\w+) collect\?", (r"\b{} worked as a \w+ and was known for a collection of (\w+)\.",)),
+)
 
 
 @dataclass(frozen=True)
@@ -72,13 +96,13 @@ def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setti
     question = questions.questions[order[setting.index % len(order)]]
     shelf = _Shelf(questions, question, draw, setting)
     most = max(parameters.documents - len(question.gold), 0) + 1 if parameters.documents else None
-    asked = Piece(protocol.DOCUMENTS_QUESTION.format(question=question.text.strip()))
+    asked = Piece(_QUESTION.format(question=question.text.strip()))
 
     def render(units: int) -> Rendered:
         pieces, gold, depths = shelf.pieces(units)
         return Rendered(
-            pieces=(Piece(protocol.DOCUMENTS_INTRODUCTION), *pieces, asked),
-            answer_prefix=protocol.DOCUMENTS_ANSWER_PREFIX,
+            pieces=(Piece(_INTRODUCTION), *pieces, asked),
+            answer_prefix=_ANSWER_PREFIX,
             needles=tuple(1 + place for place in gold),
             depths=depths,
         )
@@ -131,7 +155,7 @@ class _Library:
         return Piece(text, np.array(self._tokenizer.continued(text).ids, dtype=np.int32))
 
     def _header_text(self, place: int) -> str:
-        return self._before + protocol.DOCUMENT_HEADER.format(number=place + 1)
+        return self._before + _HEADER.format(number=place + 1)
 
     def header(self, place: int) -> Piece:
         """The header of the document at a place."""
@@ -183,7 +207,7 @@ class _Shelf:
         documents, gold = self._ordered(units - 1)
         library = self._library
         before = [0, *accumulate(library.counts[document] for document in documents)]
-        pieces: list[Piece] = [Piece(protocol.DOCUMENT_HEADER.format(number=1))]
+        pieces: list[Piece] = [Piece(_HEADER.format(number=1))]
         for place, document in enumerate(documents[:-1], 1):
             pieces += (library.documents[document], library.header(place))
         pieces.append(library.last[documents[-1]])
@@ -210,12 +234,61 @@ class _Shelf:
         return documents, [final[i] for i in range(len(self._gold))]
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    # It knows the answers of all questions, but gives one only where the documents it follows from are in the text.
+    _, found, asked = text.rpartition(_QUESTION.format(question=""))
+    if not found:
+        return None
+    asked = asked.rpartition(_ANSWER_PREFIX)[0]
+    for questions in _held(corpora):
+        # A chat template's words may stand between the question and the answer prefix.
+        question = questions.by_text.get(asked.strip()) or next(
+            (each for words, each in questions.by_text.items() if asked.startswith(words)), None
+        )
+        if question is not None:
+            seen = all(":\n" + questions.documents[gold] in text for gold in question.gold)
+            return min(question.answers, key=len) if seen else ""
+    return _answer_about_people(text, asked)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """The questions of a set by their words."""
+
+    documents: tuple[str, ...]
+    by_text: Mapping[str, Question]
+
+
+@lru_cache(maxsize=8)
+def _answered(questions: QuestionSet) -> _Answered:
+    return _Answered(questions.documents, {question.text.strip(): question for question in questions.questions})
+
+
+def _held(corpora: Corpora) -> Iterator[_Answered]:
+    yield _answered(corpora.single_hop)
+    yield _answered(corpora.two_hop)
+
+
+def _answer_about_people(text: str, asked: str) -> str | None:
+    for question, sentences in _OF_PEOPLE:
+        found = re.match(question, asked)
+        if found is None:
+            continue
+        for sentence in sentences:
+            found = re.search(sentence.format(found[1]), text)
+            if found is None:
+                return ""
+        return found[1]
+    return None
+
+
 for _name, _parameters in (("qa_1", QuestionAnswering("single_hop")), ("qa_2", QuestionAnswering("two_hop"))):
     task(
         _name,
         _parameters,
-        tokens_to_generate=protocol.DOCUMENTS_TOKENS_TO_GENERATE,
+        tokens_to_generate=_TOKENS_TO_GENERATE,
         score=best_reference,
+        oracle=_oracle,
         # The references are other wordings of one answer.
         answer=lambda references: " " + references[0],
     )(question_answering)

@@ -1,9 +1,17 @@
-"""The registry of tasks: a task is a pure function that registers itself under a name."""
+"""The registry of tasks: a task is a pure function that registers itself under a name.
+
+Every module of this folder is imported on the first look at the registry. A module elsewhere adds its tasks
+by being imported, for example by pytest's `-p my_tasks` or by `python -m generators -p my_tasks`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
@@ -73,6 +81,8 @@ class Task:
         tokens_to_generate: RULER's generation budget in tokens.
         score: Prediction and references to a score in [0, 1].
         draft: Parameters, draws and setting to a prompt of open size.
+        oracle: The end of a prompt, answer prefix included, to the answer that a perfect reader gives, or as
+            much of it as the text gives away; None where the text does not ask what this task asks.
         has_depth: Whether what answers the question can be put at a depth.
         answer: References to the words of a right answer, as they follow the answer prefix.
     """
@@ -82,6 +92,7 @@ class Task:
     tokens_to_generate: int
     score: Callable[[str, Sequence[str]], float]
     draft: Callable[[Any, Draw, Setting], Draft]
+    oracle: Callable[[str, Corpora], str | None]
     has_depth: bool = True
     answer: Callable[[Sequence[str]], str] = listed_answer
 
@@ -118,19 +129,23 @@ def task(
     *,
     tokens_to_generate: int,
     score: Callable[[str, Sequence[str]], float],
+    oracle: Callable[[str, Corpora], str | None],
     has_depth: bool = True,
     answer: Callable[[Sequence[str]], str] = listed_answer,
 ) -> Callable[[Function], Function]:
-    """Registers the decorated function as a task.
+    """Registers the decorated function as a task; the arguments are the fields of `Task`.
 
     Raises:
-        ValueError: The name is taken.
+        ValueError: The name is taken, or the parameters are no dataclass.
     """
+    if not is_dataclass(parameters) or isinstance(parameters, type):
+        raise ValueError(f"the parameters of task {name!r} must be an instance of a dataclass, not {parameters!r}")
 
     def register(function: Function) -> Function:
         if name in _registry:
-            raise ValueError(f"a task named {name!r} is registered already")
-        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, has_depth, answer)
+            other = _registry[name].draft.__module__
+            raise ValueError(f"{function.__module__}: a task named {name!r} is registered already, by {other}")
+        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, oracle, has_depth, answer)
         return function
 
     return register
@@ -138,13 +153,12 @@ def task(
 
 def tasks() -> Mapping[str, Task]:
     """Every registered task by name."""
-    # Each registers its tasks on import.
-    from generators.tasks import (  # noqa: F401
-        common_words,
-        frequent_words,
-        needles,
-        question_answering,
-        variable_tracking,
-    )
-
+    _import_tasks()
     return MappingProxyType(_registry)
+
+
+@cache
+def _import_tasks() -> None:
+    """Imports the modules beside this one; each registers its tasks."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")

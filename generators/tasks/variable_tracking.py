@@ -7,6 +7,7 @@ names have the value asked for.
 
 from __future__ import annotations
 
+import re
 import string
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +17,12 @@ from typing import Final
 
 import numpy as np
 
-from generators import protocol
 from generators.assembly import Piece, assemble, separately_counted
 from generators.budget import Draft, Rendered, largest
+from generators.corpora.sets import Corpora
 from generators.draws import Draw
-from generators.haystacks import NoiseHaystack
+from generators.haystacks import NOISE, NoiseHaystack
+from generators.oracles import last_match
 from generators.placement import placed
 from generators.scoring import all_references
 from generators.tasks.registry import Setting, task
@@ -35,6 +37,22 @@ _LONGEST_DEMONSTRATION: Final = 500
 _DEMONSTRATED_HOPS: Final = 10
 _SPARE_TOKENS: Final = 4
 _DEMONSTRATIONS: Final = 16
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
+_QUESTION: Final = "Question: Find all variables that are assigned the value {value} in the text above."
+_ANSWER_PREFIX: Final = (
+    " Answer: According to the chain(s) of variable assignment in the text above, {count} variables are assigned "
+    "the value {value}, they are: "
+)
+_ASSIGNED_VALUE: Final = "VAR {name} = {value}"
+# The blank at the end is RULER's.
+_ASSIGNED_VARIABLE: Final = "VAR {name} = VAR {other} "
+_TOKENS_TO_GENERATE: Final = 30
+
+_ASKED: Final = re.compile(r"Question: Find all variables that are assigned the value (\d+) in the text above\.")
+_ASSIGNMENT: Final = re.compile(r"VAR ([A-Z]+) = (?:VAR )?(\w+)")
 
 
 @dataclass(frozen=True)
@@ -78,18 +96,30 @@ class _Chains:
 
     @property
     def question(self) -> str:
-        return protocol.VARIABLES_QUESTION.format(value=self.value)
+        return _QUESTION.format(value=self.value)
 
     @property
     def answer_prefix(self) -> str:
-        return protocol.VARIABLES_ANSWER_PREFIX.format(count=len(self.names), value=self.value)
+        return _ANSWER_PREFIX.format(count=len(self.names), value=self.value)
+
+
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    question = last_match(_ASKED, text)
+    if question is None:
+        return None
+    assigned: dict[str, str] = {}
+    for name, source in _ASSIGNMENT.findall(text):
+        # Statements stand in the order of their chain, so what they refer to is known already.
+        assigned[name] = assigned.get(source, source)
+    return " ".join(name for name, reached in assigned.items() if reached == question[1])
 
 
 @task(
     "vt",
     VariableTracking(),
-    tokens_to_generate=protocol.VARIABLES_TOKENS_TO_GENERATE,
+    tokens_to_generate=_TOKENS_TO_GENERATE,
     score=all_references,
+    oracle=_oracle,
     has_depth=False,
     # As the demonstration words it: the answer prefix ends with a blank, and the answer begins with another.
     answer=lambda references: " " + " ".join(references),
@@ -116,7 +146,7 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
 
 def _beside(tokenizer: Tokenizer, chains: _Chains, before: Sequence[Piece]) -> int:
     """The tokens of everything but the haystack, if no two assignments are next to each other."""
-    word = protocol.NOISE.partition(" ")[0]
+    word = NOISE.partition(" ")[0]
 
     def followed(text: str) -> int:
         """The tokens of a text before a line of the haystack."""
@@ -126,7 +156,7 @@ def _beside(tokenizer: Tokenizer, chains: _Chains, before: Sequence[Piece]) -> i
             else tokenizer.count(text + word) - tokenizer.count(word)
         )
 
-    introduction = "".join(piece.text for piece in before[-1:]) + protocol.VARIABLES_INTRODUCTION
+    introduction = "".join(piece.text for piece in before[-1:]) + _INTRODUCTION
     rest = (*before[:-1], Piece(chains.question), Piece(chains.answer_prefix))
     statements = (followed(statement + "\n") for chain in chains.statements for statement in chain)
     return followed(introduction) + sum(statements) + separately_counted(tokenizer, rest)
@@ -147,8 +177,8 @@ def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:
     groups = [names[i : i + hops + 1] for i in range(0, len(names), hops + 1)]
     statements = [
         (
-            protocol.ASSIGNED_VALUE.format(name=group[0], value=value),
-            *(protocol.ASSIGNED_VARIABLE.format(name=name, other=other) for other, name in pairwise(group)),
+            _ASSIGNED_VALUE.format(name=group[0], value=value),
+            *(_ASSIGNED_VARIABLE.format(name=name, other=other) for other, name in pairwise(group)),
         )
         for group, value in zip(groups, values, strict=True)
     ]
@@ -165,7 +195,7 @@ def _task_pieces(
 ) -> tuple[list[Piece], tuple[int, ...], tuple[float, ...]]:
     sentences = [statement for chain in chains.statements for statement in chain]
     hidden = placed(haystack, units, sentences, depths)
-    introduction, question = Piece(protocol.VARIABLES_INTRODUCTION), Piece(chains.question)
+    introduction, question = Piece(_INTRODUCTION), Piece(chains.question)
     return [introduction, *hidden.pieces, question], tuple(1 + place for place in hidden.where), hidden.depths
 
 

@@ -15,7 +15,8 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from generators.corpora.essays import Corpus, embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
 from generators.tasks.needles import HaystackKind, Kind, NeedleInAHaystack
-from generators.tokenization import Encoding, FileTokenizer, SeamTokenizer
+from generators.tokenization import Encoding, SeamTokenizer
+from generators.tokenizer_files import FileTokenizer
 
 __all__ = ["ByteTokenizer", "CorporaOf", "WhitespaceTokenizer", "corpora", "lengths", "needle_parameters", "tokenizers"]
 

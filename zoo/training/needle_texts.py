@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from generators import protocol
 from generators.corpora.essays import Corpus
 from generators.draws import Draw
-from generators.tasks.needles import Kind, Needle, Question, draw_text
+from generators.haystacks import NOISE
+from generators.tasks.needles import Kind, Needle, Question, draw_text, joined_query
 from generators.tokenization import Tokenizer
 from zoo.training.texts import Ends, Mixture, Part, TrainingText, encoded, weighted
 
@@ -78,7 +78,7 @@ class NeedleTexts:
             if haystack == "essay":
                 block = self._sentences[(start + len(blocks)) % len(self._sentences)]
             elif haystack == "noise":
-                block = protocol.NOISE
+                block = NOISE
             else:
                 block = Needle(draw_text(key, draw), draw_text(value, draw), value).sentence
             room -= self._tokenizer.count(joiner + block)
@@ -99,12 +99,12 @@ class _Group:
         needles = self.needles
         if len(self.question.keys) == 1:
             needles = sorted(needles, key=lambda needle: order[needle.sentence])
-        return f" {protocol.joined_query([needle.value for needle in needles])}."
+        return f" {joined_query([needle.value for needle in needles])}."
 
     def tokens(self, tokenizer: Tokenizer) -> int:
         """An upper estimate of what needles, question and answer take."""
         sentences = sum(tokenizer.count("\n" + needle.sentence) + 1 for needle in self.needles)
-        values = " " + protocol.joined_query([needle.value for needle in self.needles]) + "."
+        values = " " + joined_query([needle.value for needle in self.needles]) + "."
         return (
             sentences + tokenizer.count(self.question.text + self.question.answer_prefix) + tokenizer.count(values) + 2
         )

@@ -14,7 +14,7 @@ from generators.corpora.sets import Corpora, EmbeddedCorpora
 from generators.draws import TRAINING
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from zoo.cards import FOLDER
 
 if TYPE_CHECKING:

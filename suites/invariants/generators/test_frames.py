@@ -18,7 +18,8 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import Example, ExampleSource
 from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
 from generators.tasks.registry import tasks
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 from suites.invariants.generators.test_seams import library
 from suites.support.strategies import CorporaOf
 

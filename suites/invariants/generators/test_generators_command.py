@@ -26,7 +26,7 @@ from generators.corpora.downloads import File, Mirror, Source
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from suites.support.runs import REPOSITORY, environment
 
 POCKET = REPOSITORY / "zoo" / "pocket" / "tokenizer.json"

@@ -10,7 +10,7 @@ from scipy.stats import binom
 from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from generators.window_accuracy import expected_accuracy
 from models.evaluation import answer
 from models.families.oracle.model import Oracle

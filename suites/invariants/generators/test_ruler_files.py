@@ -18,7 +18,7 @@ from generators.examples import Example
 from generators.frames import Frame, chat_frame, plain_frame
 from generators.ruler_files import PromptRecord, RulerFileError, prompt_files, prompt_record
 from generators.tasks.registry import tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from suites.support.runs import REPOSITORY
 
 TOKENIZER = load_tokenizer(REPOSITORY / "zoo" / "pocket" / "tokenizer.json")

@@ -20,7 +20,8 @@ from tokenizers import Tokenizer as Backend
 from generators.assembly import Ids, Piece, TokenizedTexts, assemble
 from generators.corpora.essays import embedded_essays
 from generators.frames import Special
-from generators.tokenization import FileTokenizer, Tokenizer, TokenizerError, load_tokenizer
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import FileTokenizer, load_tokenizer
 
 quick = settings(deadline=None, derandomize=True, max_examples=100)
 

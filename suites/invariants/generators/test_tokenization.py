@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from generators.tokenization import TokenizerError, load_tokenizer
+from generators.tokenization import TokenizerError
+from generators.tokenizer_files import load_tokenizer
 
 quick = settings(deadline=None, derandomize=True, max_examples=200)
 POCKET = Path(__file__).resolve().parents[3] / "zoo" / "pocket" / "tokenizer.json"

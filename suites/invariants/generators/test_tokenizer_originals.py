@@ -17,7 +17,8 @@ from tokenizers import normalizers
 from transformers import GemmaTokenizer, LlamaTokenizer, PreTrainedTokenizerFast
 
 from generators.corpora.essays import embedded_essays
-from generators.tokenization import Tokenizer, load_tokenizer
+from generators.tokenization import Tokenizer
+from generators.tokenizer_files import load_tokenizer
 from zoo.cards import FOLDER
 
 TEXTS = 10_000

@@ -23,7 +23,7 @@ from tokenizers import decoders, pre_tokenizers, processors
 
 from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
-from generators.tokenization import FileTokenizer, load_tokenizer
+from generators.tokenizer_files import FileTokenizer, load_tokenizer
 from models.cards import Card
 from models.checkpoints.files import CheckpointError
 from models.decoding.greedy import greedy

@@ -21,7 +21,7 @@ from generators.frames import Frame, Special
 from generators.oracles import oracle_answer
 from generators.tasks.question_answering import question_set
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from models.cards import Card
 from models.loading import load, prompting
 from suites.support.runs import REPOSITORY
