@@ -88,7 +88,7 @@ def trained_tokenizer(vocabulary: int, split: bool, first_word: int) -> FileToke
 # One of each kind, so that what is tokenized once is remembered.
 tokenizers = st.one_of(
     st.sampled_from([ByteTokenizer(), WhitespaceTokenizer()]),
-    st.builds(trained_tokenizer, st.sampled_from([300, 600, 1500]), st.booleans(), st.sampled_from([0, 4000, 9000])),
+    st.builds(trained_tokenizer, st.sampled_from([300, 1500]), st.booleans(), st.just(0)),
 )
 
 # Mostly short, so that many examples are tried; now and then as long as the paper's.

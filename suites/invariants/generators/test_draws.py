@@ -9,12 +9,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from generators.draws import EVALUATION, TRAINING, Draw
-
-quick = settings(deadline=None, derandomize=True, max_examples=60)
 
 # Parts that look alike once joined or printed, among others.
 parts = st.one_of(
@@ -53,7 +51,6 @@ def _some(draw: Draw) -> list[object]:
     ]
 
 
-@quick
 @given(paths)
 def test_the_same_path_gives_the_same_draws(path):
     """Two streams of one path give the same draws, of every kind."""
@@ -67,7 +64,6 @@ def test_draws_are_those_of_the_first_version():
     assert _some(draw.stream("needles", 0))[:2] == FIRST_VERSION_BELOW
 
 
-@quick
 @given(paths, paths)
 def test_different_paths_give_different_draws(one, other):
     """Paths that differ in any part, if only in its type, give different draws."""
@@ -84,14 +80,12 @@ def test_paths_that_look_alike_differ(one, other):
     assert Draw(*one).bits(512) != Draw(*other).bits(512)
 
 
-@quick
 @given(paths, paths)
 def test_namespaces_never_meet(one, other):
     """No stream of the evaluation is a stream of the training."""
     assert Draw(EVALUATION, *one).bits(512) != Draw(TRAINING, *other).bits(512)
 
 
-@quick
 @given(paths, paths)
 def test_a_stream_is_its_path(first, rest):
     """A stream below another is the stream of the two paths joined, however much was drawn before."""
@@ -102,7 +96,6 @@ def test_a_stream_is_its_path(first, rest):
     assert _some(stream) == _some(Draw(*first, *rest))
 
 
-@quick
 @given(paths, paths, st.integers(1, 5))
 def test_streams_do_not_move_each_other(path, other, used):
     """What a stream gives does not depend on the use of streams above, below or beside it."""
@@ -126,7 +119,6 @@ def test_examples_do_not_depend_on_order(order):
     assert len({str(each) for each in made.values()}) == 3
 
 
-@quick
 @given(paths, st.one_of(st.integers(1, 20), st.integers(1, 10**100)))
 def test_below_is_in_range(path, limit):
     """A number below a limit is a whole number in [0, limit)."""
@@ -172,7 +164,6 @@ def test_samples_are_uniform(path):
     assert scipy.stats.chisquare([counts[pair] for pair in permutations("abcde", 2)]).pvalue > CHANCE
 
 
-@quick
 @given(paths, st.lists(st.integers(), unique=True, max_size=30), st.data())
 def test_samples_are_without_replacement(path, items, data):
     """A sample holds as many items as asked, none twice, and leaves the items as they were."""
@@ -184,7 +175,6 @@ def test_samples_are_without_replacement(path, items, data):
     assert items == before
 
 
-@quick
 @given(paths, st.lists(st.integers(), max_size=5), st.integers(1, 3))
 def test_samples_cannot_be_larger_than_what_there_is(path, items, more):
     """Asking for more items than there are is refused with both numbers."""
@@ -203,7 +193,6 @@ def test_lists_of_draws_are_those_of_the_first_version():
 limited = st.integers(1, 500).flatmap(lambda limit: st.tuples(st.just(limit), st.integers(0, limit // 2)))
 
 
-@quick
 @given(paths, limited)
 def test_distinct_draws_are_the_first_of_each(path, asked):
     """Different integers are those that streams of growing numbers come to first, below the limit and none twice."""
@@ -218,7 +207,6 @@ def test_distinct_draws_are_the_first_of_each(path, asked):
     assert len(found) == count
 
 
-@quick
 @given(paths, limited, st.data())
 def test_more_distinct_draws_begin_with_the_fewer(path, asked, data):
     """Asking for more different integers gives those of asking for fewer, and then others."""
@@ -242,21 +230,18 @@ def test_distinct_draws_are_uniform(path):
     assert scipy.stats.chisquare([counts[pair] for pair in permutations(range(5), 2)]).pvalue > CHANCE
 
 
-@quick
 @given(paths, st.integers(0, 200))
 def test_an_order_holds_every_number_once(path, count):
     """An order of n things has the numbers from 0 to n - 1, each once."""
     assert sorted(Draw(*path).order(count).tolist()) == list(range(count))
 
 
-@quick
 @given(paths, st.lists(st.text(), min_size=1))
 def test_a_choice_is_one_of_the_items(path, items):
     """A choice is one of the items."""
     assert Draw(*path).choice(items) in items
 
 
-@quick
 @given(paths, st.integers(1, 60))
 def test_digits(path, count):
     """A number of n digits has exactly n, and the first is not zero."""
@@ -267,7 +252,6 @@ def test_digits(path, count):
     assert digits[0] != "0"
 
 
-@quick
 @given(paths)
 def test_uuids(path):
     """A UUID is of version 4 and written the usual way."""
@@ -278,7 +262,6 @@ def test_uuids(path):
     assert parsed.variant == uuid.RFC_4122
 
 
-@quick
 @given(paths, st.integers(1, 512))
 def test_bits_are_in_range(path, count):
     """A draw of n bits has at most n."""

@@ -31,11 +31,11 @@ ANY_DEPTH = st.one_of(st.none(), st.integers(0, 100))
 NEEDLE = re.compile(r"One of the special magic (?:word|number|uuid)s for (.+?) is: (.+?)\.(?=[ \n]|$)")
 QUERY = re.compile(r"\nWhat (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?")
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=25)
 
 
 def _task(parameters: NeedleInAHaystack) -> Task:
-    return Task("under test", parameters, TOKENS_TO_GENERATE, all_references, needle_in_a_haystack)
+    return Task("under test", parameters, TOKENS_TO_GENERATE, all_references, needle_in_a_haystack, oracle_answer)
 
 
 @st.composite
@@ -118,7 +118,7 @@ def test_an_oracle_scores_full_marks(source, index):
     assert all_references(oracle_answer(example.text, source.corpora), example.references) == 1
 
 
-@settings(quick, max_examples=25)
+@settings(max_examples=10)
 @given(sources(), st.lists(st.integers(0, 200), min_size=2, max_size=5, unique=True))
 def test_examples_are_independent_of_each_other(source, indices):
     """Example k is the same alone, in any order and from a fresh source."""
@@ -176,7 +176,7 @@ def test_the_recorded_token_holds_the_start_of_the_needle(source, index):
         assert starts[token] <= beginnings[reference] < end or end == starts[token]
 
 
-@settings(quick, max_examples=30)
+@settings(max_examples=10)
 @given(sources(), st.integers(1, 3))
 def test_a_length_too_small_names_the_smallest_that_fits(source, samples):
     """At the named length every example fits; at one token less, not all do."""

@@ -23,7 +23,7 @@ from generators.frames import Special
 from generators.tokenization import Tokenizer, TokenizerError
 from generators.tokenizer_files import FileTokenizer, load_tokenizer
 
-quick = settings(deadline=None, derandomize=True, max_examples=100)
+quick = settings(max_examples=30)
 
 POCKET = Path(__file__).resolve().parents[3] / "zoo" / "pocket" / "tokenizer.json"
 BLANK = "▁"
@@ -352,7 +352,7 @@ def test_a_seam_is_one_whatever_stands_around(form, before, left, right, after):
 
 
 @each_form
-@settings(quick, max_examples=30)
+@settings(max_examples=15)
 @given(parts=st.lists(likely.filter(str.strip), min_size=1, max_size=5))
 def test_parts_start_at_their_first_visible_character(form, parts):
     """A part's start is the token that holds its first visible character in the whole text."""
@@ -399,7 +399,7 @@ def test_ids_brought_along_give_way_where_nothing_is_proven(form, left, right):
 
 
 @each_unproven_form
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(left=texts, right=texts)
 def test_unproven_forms_have_no_seams(form, left, right):
     """A tokenizer whose definition proves nothing joins nothing, and says so."""
@@ -422,7 +422,7 @@ def test_text_after_a_spelled_token_is_treated_as_the_library_does(form, parts):
 
 
 @each_form
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(parts=pieces)
 def test_text_after_an_added_token_begins_as_a_text_does(form, parts):
     """After a token that only the frame adds, text has the ids it has alone, shifted by one."""
@@ -433,7 +433,7 @@ def test_text_after_an_added_token_begins_as_a_text_does(form, parts):
 
 
 @pytest.mark.parametrize("form", PROVEN)
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_strung_texts_have_the_ids_of_their_text(form, data):
     """Texts tokenized once and strung together in any order, alone or in turn with others, keep the whole's ids."""
