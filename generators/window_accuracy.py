@@ -20,7 +20,7 @@ from generators.tasks.needles import DEPTHS, NeedleInAHaystack, needle_in_a_hays
 
 __all__ = ["expected_accuracy"]
 
-_SIZES: Final = 100
+_SIZES: Final = 20
 
 
 def expected_accuracy(source: ExampleSource, window: int) -> float:

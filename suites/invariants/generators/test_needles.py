@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import assume, given, settings
@@ -14,6 +15,7 @@ from generators.draws import TRAINING
 from generators.examples import Example, ExampleSource
 from generators.oracles import oracle_answer
 from generators.scoring import all_references
+from generators.tasks import needles
 from generators.tasks.needles import FORMATS, NeedleInAHaystack, needle_in_a_haystack
 from generators.tasks.registry import Task, tasks
 from suites.support.strategies import (
@@ -32,6 +34,16 @@ NEEDLE = re.compile(r"One of the special magic (?:word|number|uuid)s for (.+?) i
 QUERY = re.compile(r"\nWhat (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?")
 
 quick = settings(max_examples=25)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_rounds() -> Iterator[None]:
+    """Rounds of so few distractors that a prompt takes several, and that a pool is made in no time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(needles, "_DISTRACTORS_A_ROUND", 128)
+        needles._distractors.cache_clear()
+        yield
+        needles._distractors.cache_clear()
 
 
 def _task(parameters: NeedleInAHaystack) -> Task:

@@ -57,7 +57,7 @@ def test_the_oracle_is_always_right(task, length):
     """The oracle scores 100 on every task at every length it fits."""
     if length < ZOO.smallest_length.get(task, 0):
         pytest.skip(f"{task} does not fit {length} tokens")
-    assert _measured(_source(task, length), samples=8) == 1
+    assert _measured(_source(task, length), samples=4) == 1
 
 
 def _read(source: ExampleSource, example: Example, window: int) -> float:
@@ -74,14 +74,14 @@ def test_a_window_sees_the_depths_that_it_should(task, length):
         pytest.skip("a line of distractors more does not fit")
     for depth in DEPTHS:
         source = _source(task, length, depth)
-        examples = source.examples(20)
+        examples = source.examples(6)
         for window in (200, 700):
             expected = expected_accuracy(source, window)
-            measured = sum(_read(source, example, window) for example in examples) / 20
-            assert _within(measured, expected, 20), (depth, window, expected)
+            measured = sum(_read(source, example, window) for example in examples) / 6
+            assert _within(measured, expected, 6), (depth, window, expected)
 
 
-@pytest.mark.parametrize("length", LENGTHS[2:])
+@pytest.mark.parametrize("length", [1024, 4096])
 @pytest.mark.parametrize(
     "task", ["niah_single_1", "niah_single_2", "niah_single_3", "niah_multikey_1", "niah_multikey_2"]
 )
@@ -91,7 +91,7 @@ def test_a_window_sees_the_share_of_drawn_depths_that_it_should(task, length):
     expected = expected_accuracy(source, 600)
     assert 0.05 < expected < 0.9
     measured = sum(_read(source, example, 600) for example in source.examples(150)) / 150
-    assert _within(measured, expected, 150, confidence=1 - 0.01 / 15), expected
+    assert _within(measured, expected, 150, confidence=1 - 0.01 / 10), expected
 
 
 @pytest.mark.parametrize("window", [12, 200, 600])
@@ -107,7 +107,7 @@ def test_an_unseen_question_gets_no_answer():
     assert _measured(_source("niah_single_1", 512), 10, window=12) == 0
 
 
-@pytest.mark.parametrize("task", tasks())
+@pytest.mark.parametrize("task", RULER)
 def test_a_prompt_is_recognized_by_its_own_oracle_alone(task):
     """Of all oracles only the task's own answers its prompt, whatever part of it is seen from the question on."""
     source = _source(task, ZOO.smallest_length.get(task, 512))
