@@ -164,5 +164,5 @@ def test_a_name_that_is_taken_is_refused(own_registry):
 @pytest.mark.parametrize("parameters", [None, {"hops": 4}, type(registry.tasks()["vt"].parameters)])
 def test_parameters_that_are_no_dataclass_are_refused(parameters):
     """Parameters are an instance of a dataclass, whose fields a zoo file can change."""
-    with pytest.raises(ValueError, match="^the parameters of task 'mine' must be an instance of a dataclass"):
+    with pytest.raises(ValueError, match=r"^the parameters of task 'mine' must be an instance of a dataclass"):
         registry.task("mine", parameters, tokens_to_generate=1, score=all_references, oracle=lambda text, corpora: None)
