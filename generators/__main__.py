@@ -124,7 +124,7 @@ def _part(source: int, start: int, stop: int) -> list[str]:
 def _write(given: argparse.Namespace) -> None:
     sources = example_sources(given)
     console = Console(stderr=True)
-    if not sources[0].tokenizer.has_seams:
+    if not sources[0].tokenizer.has_boundaries:
         notice = "this tokenizer may merge across any border, so prompts are tokenized whole: slower"
         console.print(notice, style="dim", soft_wrap=True)
     if given.out.suffix == ".jsonl" and len(sources) > 1:

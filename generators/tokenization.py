@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from generators.seams import Seam, no_seam
+from generators.token_boundaries import BoundaryRule, no_boundary
 
-__all__ = ["Encoding", "SeamTokenizer", "Tokenizer", "TokenizerError"]
+__all__ = ["Encoding", "PieceTokenizer", "Tokenizer", "TokenizerError"]
 
 
 _REMEMBERED_PIECES = 20_000
@@ -64,8 +64,8 @@ class Tokenizer(Protocol):
         """Whether more ids never change the text of those before, but for a last incomplete character."""
 
     @property
-    def has_seams(self) -> bool:
-        """Whether any border is proven to be a seam; if not, prompts are tokenized whole."""
+    def has_boundaries(self) -> bool:
+        """Whether any border is proven to be a token boundary; if not, prompts are tokenized whole."""
 
     def encode(self, text: str) -> Encoding:
         """The ids of a text from its beginning, no special tokens added."""
@@ -74,13 +74,13 @@ class Tokenizer(Protocol):
         """The ids of a text that follows a special token spelled out in a template."""
 
     def continued(self, piece: str) -> Encoding:
-        """The ids of a piece that follows other text at a seam."""
+        """The ids of a piece that follows other text at a token boundary."""
 
     def all_continued(self, pieces: Sequence[str]) -> list[Sequence[int]]:
-        """The ids of many pieces that follow other text at a seam, not remembered."""
+        """The ids of many pieces that follow other text at a token boundary, not remembered."""
 
     def joins(self, left: str, right: str) -> bool:
-        """Whether left and right always meet at a seam: no token ever holds a part of both."""
+        """Whether left and right always meet at a token boundary: no token ever holds a part of both."""
 
     def count(self, piece: str) -> int:
         """How many tokens `continued` has."""
@@ -99,11 +99,11 @@ class Tokenizer(Protocol):
         """By identity: what was tokenized once is remembered with it."""
 
 
-class SeamTokenizer:
-    """What tokenizers share: pieces and seams, each worked out once.
+class PieceTokenizer:
+    """What tokenizers share: pieces and token boundaries, each worked out once.
 
     Attributes:
-        has_seams: Whether any border is proven to be a seam.
+        has_boundaries: Whether any border is proven to be a token boundary.
         special_tokens: The names of the special tokens.
         decodes_steadily: Whether more ids never change the text of those before.
         marks_beginning: Whether a text has other ids at the beginning than as a continuation.
@@ -115,10 +115,10 @@ class SeamTokenizer:
 
     special_tokens: tuple[str, ...] = ()
 
-    def __init__(self, seam: Seam) -> None:
-        self.has_seams = seam is not no_seam
-        self._seam = seam
-        self._seams: dict[tuple[str, str], bool] = {}
+    def __init__(self, is_boundary: BoundaryRule) -> None:
+        self.has_boundaries = is_boundary is not no_boundary
+        self._is_boundary = is_boundary
+        self._boundaries: dict[tuple[str, str], bool] = {}
         self._pieces: dict[str, Encoding] = {}
 
     def encode(self, text: str) -> Encoding:
@@ -130,9 +130,9 @@ class SeamTokenizer:
     def joins(self, left: str, right: str) -> bool:
         # No rule looks further than two characters back and three ahead.
         key = left[-2:], right[:3]
-        known = self._seams.get(key)
+        known = self._boundaries.get(key)
         if known is None:
-            known = self._seams[key] = self._seam(*key)
+            known = self._boundaries[key] = self._is_boundary(*key)
         return known
 
     def continued(self, piece: str) -> Encoding:

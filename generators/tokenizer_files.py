@@ -9,8 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from generators.seams import seam_rule
-from generators.tokenization import Encoding, SeamTokenizer, Tokenizer, TokenizerError
+from generators.token_boundaries import boundary_rule
+from generators.tokenization import Encoding, PieceTokenizer, Tokenizer, TokenizerError
 from generators.trie_tokenization import TrieTokenizer
 
 if TYPE_CHECKING:
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 __all__ = ["FileTokenizer", "load_tokenizer"]
 
 
-class FileTokenizer(SeamTokenizer):
+class FileTokenizer(PieceTokenizer):
     """A `tokenizer.json` file of the tokenizers library.
 
-    Special tokens that the file itself would add are left out: a prompt's frame says which stand
+    Special tokens that the file itself would add are left out: a prompt's prompt template says which stand
     where.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, *, end_of_sequence: str | None = None) -> None:
         content = backend.to_str()
         definition = json.loads(content)
-        super().__init__(seam_rule(definition))
+        super().__init__(boundary_rule(definition))
         self._backend = backend
         self.end_of_sequence = None if end_of_sequence is None else self.special(end_of_sequence)
         self.fingerprint = hashlib.sha256(f"{content}|{end_of_sequence}".encode()).hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Callable, Mapping, Sequence
@@ -12,9 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
-from generators.assembly import Piece, assemble, framed
+from generators.assembly import Piece, assemble, templated
 from generators.corpora.sets import Corpora
-from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
+from generators.prompt_templates import (
+    PromptTemplate,
+    PromptTemplateError,
+    Special,
+    chat_prompt_template,
+    plain_template,
+    read_chat_template,
+)
 from generators.tokenization import Tokenizer, TokenizerError
 from generators.tokenizer_files import load_tokenizer
 from models.checkpoints.files import (
@@ -103,7 +109,7 @@ class LoadedModel:
         card: What it was loaded from.
         decoder: The model; an endpoint decodes by itself.
         tokenizer: Its tokenizer.
-        frame: What it wants around every prompt.
+        prompt_template: What it wants around every prompt.
         environment: What may change its answers: versions, device, dtype, fingerprints.
         prefixes: Its states after prefixes that prompts have shared so far.
     """
@@ -111,7 +117,7 @@ class LoadedModel:
     card: Card
     decoder: Decoder[Any] | Endpoint
     tokenizer: Tokenizer
-    frame: Frame
+    prompt_template: PromptTemplate
     environment: Mapping[str, Any]
     prefixes: PrefixStates = field(default_factory=_prefix_states, repr=False, compare=False)
 
@@ -138,9 +144,9 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         known = ", ".join((*FAMILIES, ORACLE, ENDPOINT))
         raise CheckpointError(f"model {card.name}: unknown family {card.family!r}; there are {known}")
     directory = None if card.family in (ORACLE, ENDPOINT) else _checkpoint_directory(card, folder)
-    tokenizer, frame = prompting(card, folder)
+    tokenizer, prompt_template = prompting(card, folder)
     if card.family == ENDPOINT:
-        return _connected(card, tokenizer, frame)
+        return _connected(card, tokenizer, prompt_template)
     settings = settle()
     dtype = _dtype(card, device)
     _check_architecture(card, directory, tokenizer)
@@ -157,7 +163,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "configuration": None if directory is None else configuration_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
-        "frame": _frame_fingerprint(frame),
+        "frame": prompt_template.fingerprint,
         "emulate": list(card.emulate),
         **({"window": card.window} if directory is None else {}),
         "end_of_sequence": tokenizer.end_of_sequence,
@@ -170,10 +176,10 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
     }
     if device.startswith("cuda") and directory is not None:
         environment |= {"kernels": kernels.used(), **{name: _version(name) for name in _BENEATH_KERNELS}}
-    return LoadedModel(card, decoder, tokenizer, frame, environment)
+    return LoadedModel(card, decoder, tokenizer, prompt_template, environment)
 
 
-def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
+def prompting(card: Card, folder: Path) -> tuple[Tokenizer, PromptTemplate]:
     """The tokenizer of a card's model, and what the model wants around every prompt.
 
     Raises:
@@ -181,21 +187,21 @@ def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
     """
     try:
         tokenizer = load_tokenizer(_tokenizer_file(card, folder), end_of_sequence=card.end_of_sequence)
-        return tokenizer, _frame(card, folder, tokenizer)
-    except (TokenizerError, FrameError) as error:
+        return tokenizer, _prompt_template(card, folder, tokenizer)
+    except (TokenizerError, PromptTemplateError) as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
 
 
-def _connected(card: Card, tokenizer: Tokenizer, frame: Frame) -> LoadedModel:
+def _connected(card: Card, tokenizer: Tokenizer, prompt_template: PromptTemplate) -> LoadedModel:
     """The model of a card's server; what is installed here does not change its answers, but for the tokenizer."""
     if card.server is None:
         raise CheckpointError(f"model {card.name}: an endpoint's card needs a server")
-    parts = (*frame.before, *frame.after)
+    parts = (*prompt_template.before, *prompt_template.after)
     try:
         endpoint = connect(
             card.server,
             tokenizer,
-            probe=assemble(tokenizer, framed(frame, [Piece(_PROBE)], "")).ids,
+            probe=assemble(tokenizer, templated(prompt_template, [Piece(_PROBE)], "")).ids,
             special=[part.text for part in parts if isinstance(part, Special)],
             beginning_of_sequence=card.beginning_of_sequence,
         )
@@ -205,11 +211,11 @@ def _connected(card: Card, tokenizer: Tokenizer, frame: Frame) -> LoadedModel:
         "family": card.family,
         **endpoint.environment,
         "tokenizer": tokenizer.fingerprint[:16],
-        "frame": _frame_fingerprint(frame),
+        "frame": prompt_template.fingerprint,
         "python": platform.python_version(),
         "tokenizers": _version("tokenizers"),
     }
-    return LoadedModel(card, endpoint, tokenizer, frame, environment)
+    return LoadedModel(card, endpoint, tokenizer, prompt_template, environment)
 
 
 def _check_architecture(card: Card, directory: Path | None, tokenizer: Tokenizer) -> None:
@@ -245,24 +251,20 @@ def _implementation(card: Card, decoder: Decoder[Any]) -> dict[str, str]:
     return {"implementation": "longwatch" if isinstance(decoder, LlamaModel) else "transformers"}
 
 
-def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:
+def _prompt_template(card: Card, folder: Path, tokenizer: Tokenizer) -> PromptTemplate:
     if card.chat_template is None:
-        return plain_frame(tokenizer, card.beginning_of_sequence)
+        return plain_template(tokenizer, card.beginning_of_sequence)
     local = folder / card.chat_template
     if local.suffix not in (".json", ".jinja"):
         local = _downloaded(card, card.chat_template, None, (_TEMPLATE_FILE,)) / _TEMPLATE_FILE
     template, specials = read_chat_template(local)
-    return chat_frame(
+    return chat_prompt_template(
         tokenizer,
         template,
         beginning_of_sequence=card.beginning_of_sequence,
         end_of_sequence=card.end_of_sequence,
         specials=specials,
     )
-
-
-def _frame_fingerprint(frame: Frame) -> str | None:
-    return hashlib.sha256(repr(frame).encode()).hexdigest()[:16] if frame != Frame() else None
 
 
 def _checkpoint_directory(card: Card, folder: Path) -> Path:

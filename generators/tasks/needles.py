@@ -14,15 +14,15 @@ from itertools import product
 from typing import Final, Literal, get_args
 
 from generators.assembly import Piece
-from generators.budget import Draft, Rendered
+from generators.budget import PromptBuilder, Rendered
 from generators.corpora.sets import Corpora, CorpusName
 from generators.corpora.words import wonder_words
-from generators.draws import Draw
 from generators.haystacks import NOISE, EssayHaystack, Haystack, LineHaystack, Lines, NoiseHaystack
+from generators.insertion import insert_sentences
 from generators.oracles import last_match
-from generators.placement import placed
+from generators.random_streams import RandomStream
 from generators.scoring import all_references
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = [
@@ -31,8 +31,8 @@ __all__ = [
     "Kind",
     "Needle",
     "NeedleInAHaystack",
+    "NeedleQuestion",
     "Plan",
-    "Question",
     "draw_text",
     "joined_query",
     "needle_in_a_haystack",
@@ -117,7 +117,7 @@ class Needle:
 
 
 @dataclass(frozen=True)
-class Question:
+class NeedleQuestion:
     """What stands around the haystack: the task before it, the question and answer prefix behind.
 
     Attributes:
@@ -163,19 +163,21 @@ def _singular(template: str) -> str:
     return template.replace("{values}", "{value}")
 
 
-def draw_text(kind: Kind, draw: Draw) -> str:
+def draw_text(kind: Kind, random: RandomStream) -> str:
     """A key or value: an adjective-noun pair, a number of seven digits or a UUID (RULER's kinds)."""
     if kind == "number":
-        return draw.digits(7)
+        return random.digits(7)
     if kind == "uuid":
-        return draw.uuid()
-    return f"{draw.choice(wonder_words('adjective'))}-{draw.choice(wonder_words('noun'))}"
+        return random.uuid()
+    return f"{random.choice(wonder_words('adjective'))}-{random.choice(wonder_words('noun'))}"
 
 
-def _unlike(taken: list[str], kind: Kind, draw: Draw, elsewhere: Callable[[str], bool] = lambda text: False) -> str:
+def _unlike(
+    taken: list[str], kind: Kind, random: RandomStream, elsewhere: Callable[[str], bool] = lambda text: False
+) -> str:
     """A text that neither holds nor is held by any of `taken`, in any case of letters."""
     while True:
-        text = draw_text(kind, draw)
+        text = draw_text(kind, random)
         folded = text.lower()
         if not elsewhere(folded) and not any(folded in other or other in folded for other in taken):
             taken.append(folded)
@@ -195,15 +197,15 @@ class Plan:
 
     needles: tuple[Needle, ...]
     answering: tuple[Needle, ...]
-    question: Question
+    question: NeedleQuestion
     haystack: Haystack
 
 
-def planned_needles(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Plan:
+def planned_needles(parameters: NeedleInAHaystack, random: RandomStream, context: TaskContext) -> Plan:
     """Draws the needles of one example."""
-    haystack_text = setting.corpora.essays.folded if parameters.haystack == "essay" else NOISE.lower()
+    haystack_text = context.corpora.essays.folded if parameters.haystack == "essay" else NOISE.lower()
     taken: list[str] = []
-    facts = draw.stream("needles")
+    facts = random.stream("needles")
     needles = [
         Needle(key, _unlike(taken, parameters.value, facts, haystack_text.__contains__), parameters.value)
         for key in [_unlike(taken, parameters.key, facts, haystack_text.__contains__) for _ in range(parameters.keys)]
@@ -211,24 +213,24 @@ def planned_needles(parameters: NeedleInAHaystack, draw: Draw, setting: Setting)
     ]
     answering = needles[: parameters.queries * parameters.values]
     queried = tuple(dict.fromkeys(needle.key for needle in answering))
-    question = Question(parameters.value, queried, plural=len(answering) > 1)
-    haystack = _haystack(parameters, taken, draw.stream("distractors"), setting)
+    question = NeedleQuestion(parameters.value, queried, plural=len(answering) > 1)
+    haystack = _haystack(parameters, taken, random.stream("distractors"), context)
     return Plan(tuple(needles), tuple(answering), question, haystack)
 
 
-def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Setting) -> Draft:
+def needle_in_a_haystack(parameters: NeedleInAHaystack, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its haystack is still open in size."""
-    plan = planned_needles(parameters, draw, setting)
+    plan = planned_needles(parameters, random, context)
     haystack, question, answering = plan.haystack, plan.question, plan.answering
-    depths = _depths(parameters, draw.stream("depths"))
-    if setting.depth is not None:
-        depths[: len(answering)] = [setting.depth] * len(answering)
+    depths = _depths(parameters, random.stream("depths"))
+    if context.depth is not None:
+        depths[: len(answering)] = [context.depth] * len(answering)
     sentences = [needle.sentence for needle in plan.needles]
     # Where blocks end in a line end, the last one ends where the question's would be.
     asked = question.text.removeprefix(haystack.trailing or "\0")
 
     def render(units: int) -> Rendered:
-        hidden = placed(haystack, units, sentences, depths)
+        hidden = insert_sentences(haystack, units, sentences, depths)
         return Rendered(
             pieces=(Piece(question.introduction), *hidden.pieces, Piece(asked)),
             answer_prefix=question.answer_prefix,
@@ -236,7 +238,7 @@ def needle_in_a_haystack(parameters: NeedleInAHaystack, draw: Draw, setting: Set
             depths=hidden.depths[: len(answering)],
         )
 
-    return Draft(tuple(needle.value for needle in answering), haystack.tokens, render, haystack.constant)
+    return PromptBuilder(tuple(needle.value for needle in answering), haystack.tokens, render, haystack.constant)
 
 
 def _oracle(text: str, corpora: Corpora) -> str | None:
@@ -247,31 +249,31 @@ def _oracle(text: str, corpora: Corpora) -> str | None:
     return ", ".join(value for key, value in _HIDDEN.findall(text) if key in keys)
 
 
-def _haystack(parameters: NeedleInAHaystack, taken: list[str], draw: Draw, setting: Setting) -> Haystack:
+def _haystack(parameters: NeedleInAHaystack, taken: list[str], random: RandomStream, context: TaskContext) -> Haystack:
     if parameters.haystack == "essay":
-        return EssayHaystack(setting.corpora.essays, setting.tokenizer)
+        return EssayHaystack(context.corpora.essays, context.tokenizer)
     if parameters.haystack == "noise":
-        return NoiseHaystack(setting.tokenizer)
+        return NoiseHaystack(context.tokenizer)
     # Distractors may repeat one another's keys, as in RULER, but never hold a real key or value.
-    path = setting.shared.stream("distractors", parameters.key, parameters.value).path
-    lines = partial(_distractors, setting.tokenizer, parameters.key, parameters.value, path)
-    return LineHaystack(lines, draw, taken)
+    path = context.shared.stream("distractors", parameters.key, parameters.value).path
+    lines = partial(_distractors, context.tokenizer, parameters.key, parameters.value, path)
+    return LineHaystack(lines, random, taken)
 
 
 @lru_cache(maxsize=32)
 def _distractors(tokenizer: Tokenizer, key: Kind, value: Kind, path: tuple[str | int, ...], number: int) -> Lines:
     """One round of the pool of distractors."""
-    draws = (Draw(*path, number, index) for index in range(_DISTRACTORS_A_ROUND))
-    needles = (Needle(draw_text(key, draw), draw_text(value, draw), value) for draw in draws)
+    streams = (RandomStream(*path, number, index) for index in range(_DISTRACTORS_A_ROUND))
+    needles = (Needle(draw_text(key, random), draw_text(value, random), value) for random in streams)
     return Lines(tokenizer, [needle.sentence + "\n" for needle in needles])
 
 
-def _depths(parameters: NeedleInAHaystack, draw: Draw) -> list[float]:
+def _depths(parameters: NeedleInAHaystack, random: RandomStream) -> list[float]:
     """Depths in percent as RULER draws them: forty steps in essays, any line elsewhere."""
     count = parameters.keys * parameters.values
     if parameters.haystack == "essay":
-        return [float(depth) for depth in draw.sample(DEPTHS, count)]
-    return [100 * draw.fraction() for _ in range(count)]
+        return [float(depth) for depth in random.sample(DEPTHS, count)]
+    return [100 * random.fraction() for _ in range(count)]
 
 
 _RULER: Final = {

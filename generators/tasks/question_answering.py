@@ -17,13 +17,13 @@ from typing import Final, Literal
 import numpy as np
 
 from generators.assembly import Piece
-from generators.budget import Draft, Rendered
+from generators.budget import PromptBuilder, Rendered
 from generators.corpora.people import people_questions
 from generators.corpora.questions import Question, QuestionSet
 from generators.corpora.sets import Corpora, CorpusName
-from generators.draws import Draw
+from generators.random_streams import RandomStream
 from generators.scoring import best_reference
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = ["QuestionAnswering", "question_answering", "question_set"]
@@ -89,12 +89,12 @@ class QuestionAnswering:
             raise ValueError(f"{fewest}, not {self.documents}")
 
 
-def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setting) -> Draft:
+def question_answering(parameters: QuestionAnswering, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its number of documents is still open."""
-    questions = question_set(parameters, setting)
-    order = _order(setting.shared.stream(parameters.questions).path, len(questions.questions))
-    question = questions.questions[order[setting.index % len(order)]]
-    shelf = _Shelf(questions, question, draw, setting)
+    questions = question_set(parameters, context)
+    order = _order(context.shared.stream(parameters.questions).path, len(questions.questions))
+    question = questions.questions[order[context.index % len(order)]]
+    shelf = _Shelf(questions, question, random, context)
     most = max(parameters.documents - len(question.gold), 0) + 1 if parameters.documents else None
     asked = Piece(_QUESTION.format(question=question.text.strip()))
 
@@ -107,25 +107,25 @@ def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setti
             depths=depths,
         )
 
-    return Draft(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
+    return PromptBuilder(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
 
 
-def question_set(parameters: QuestionAnswering, setting: Setting) -> QuestionSet:
+def question_set(parameters: QuestionAnswering, context: TaskContext) -> QuestionSet:
     """The questions and documents that examples are made from."""
     if parameters.corpus is None:
-        return _people(setting.shared.stream("people").path, parameters.needed)
-    questions: QuestionSet = getattr(setting.corpora, parameters.corpus)
+        return _people(context.shared.stream("people").path, parameters.needed)
+    questions: QuestionSet = getattr(context.corpora, parameters.corpus)
     return questions
 
 
 @lru_cache(maxsize=8)
 def _people(path: tuple[str | int, ...], hops: int) -> QuestionSet:
-    return people_questions(Draw(*path), hops=hops, people=_PEOPLE)
+    return people_questions(RandomStream(*path), hops=hops, people=_PEOPLE)
 
 
 @lru_cache(maxsize=8)
 def _order(path: tuple[str | int, ...], count: int) -> list[int]:
-    return Draw(*path).order(count).tolist()
+    return RandomStream(*path).order(count).tolist()
 
 
 class _Library:
@@ -135,18 +135,18 @@ class _Library:
         documents: The texts, with what stands between one and the next header where that is the text's.
         last: The same without it.
         counts: The tokens of each document.
-        seamless: Whether documents and headers meet at seams, whichever they are.
+        at_boundaries: Whether documents and headers meet at token boundaries, whichever they are.
     """
 
     def __init__(self, tokenizer: Tokenizer, questions: QuestionSet) -> None:
         self._tokenizer = tokenizer
-        # Line ends go to the side of a document's header where they meet its text at a seam.
+        # Line ends go to the side of a document's header where they meet its text at a token boundary.
         self._before, after = ("\n\n", "") if tokenizer.joins("a.", "\n\nD") else ("", "\n\n")
         self.documents = [self._piece(text + after) for text in questions.documents]
         self.last = [self._piece(text) for text in questions.documents] if after else self.documents
         self.counts = [len(ids) for piece in self.documents if (ids := piece.ids) is not None]
         header = self._header_text(0)
-        self.seamless = all(
+        self.at_boundaries = all(
             tokenizer.joins(header, piece.text) and tokenizer.joins(piece.text, header) for piece in self.documents
         )
         self._headers: list[Piece] = []
@@ -172,25 +172,25 @@ def _library(tokenizer: Tokenizer, questions: QuestionSet) -> _Library:
 class _Shelf:
     """The documents of one example: what answers the question, then distractors, as many as are asked for."""
 
-    def __init__(self, questions: QuestionSet, question: Question, draw: Draw, setting: Setting) -> None:
-        self._library = _library(setting.tokenizer, questions)
+    def __init__(self, questions: QuestionSet, question: Question, random: RandomStream, context: TaskContext) -> None:
+        self._library = _library(context.tokenizer, questions)
         self._gold = question.gold
-        self._depth = setting.depth
-        self._draw = draw
-        near = draw.stream("near").order(len(question.near)).tolist()
+        self._depth = context.depth
+        self._random = random
+        near = random.stream("near").order(len(question.near)).tolist()
         held = {*question.gold, *question.near}
-        rest = [i for i in draw.stream("rest").order(len(questions.documents)).tolist() if i not in held]
+        rest = [i for i in random.stream("rest").order(len(questions.documents)).tolist() if i not in held]
         # A set that is used up begins again, but what answers the question is there once.
         self._distractors = [question.near[i] for i in near] + rest
         self._tokens = [0]
         # Ranks in the order of the prompt: what answers the question, then distractors.
-        self._own_ranks = [draw.fraction() for _ in self._gold]
+        self._own_ranks = [random.fraction() for _ in self._gold]
         self._ranks: list[int] = []
 
     @property
     def constant(self) -> bool:
-        """As `Draft.constant`."""
-        return self._library.seamless
+        """As `PromptBuilder.constant`."""
+        return self._library.at_boundaries
 
     def tokens(self, units: int) -> int:
         """The tokens of `units` - 1 distractors with their headers; what answers is constant."""
@@ -217,7 +217,7 @@ class _Shelf:
     def _ordered(self, distractors: int) -> tuple[list[int], list[int]]:
         """Documents in the order of the prompt, and the places of those that answer."""
         while len(self._ranks) < distractors:
-            self._ranks += self._draw.stream("ranks", len(self._ranks)).numbers(_RANKS_AT_ONCE).tolist()
+            self._ranks += self._random.stream("ranks", len(self._ranks)).numbers(_RANKS_AT_ONCE).tolist()
         ranks = self._ranks[:distractors]
         order = sorted(range(distractors), key=ranks.__getitem__)
         documents = [self._distractors[number % len(self._distractors)] for number in order]

@@ -18,14 +18,14 @@ from typing import Final
 import numpy as np
 
 from generators.assembly import Piece, assemble, separately_counted
-from generators.budget import Draft, Rendered, largest
+from generators.budget import PromptBuilder, Rendered, largest
 from generators.corpora.sets import Corpora
-from generators.draws import Draw
 from generators.haystacks import NOISE, NoiseHaystack
+from generators.insertion import insert_sentences
 from generators.oracles import last_match
-from generators.placement import placed
+from generators.random_streams import RandomStream
 from generators.scoring import all_references
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = ["VariableTracking", "variable_tracking"]
@@ -124,12 +124,12 @@ def _oracle(text: str, corpora: Corpora) -> str | None:
     # As the demonstration words it: the answer prefix ends with a blank, and the answer begins with another.
     answer=lambda references: " " + " ".join(references),
 )
-def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting) -> Draft:
+def variable_tracking(parameters: VariableTracking, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its haystack is still open in size."""
-    haystack = NoiseHaystack(setting.tokenizer)
-    chains = _chains(parameters.chains, parameters.hops, _NAME_LETTERS, draw.stream("chains"))
-    depths = _depths(chains, draw.stream("depths"))
-    before = _demonstration(parameters, draw.stream("demonstration"), setting, chains)
+    haystack = NoiseHaystack(context.tokenizer)
+    chains = _chains(parameters.chains, parameters.hops, _NAME_LETTERS, random.stream("chains"))
+    depths = _depths(chains, random.stream("depths"))
+    before = _demonstration(parameters, random.stream("demonstration"), context, chains)
 
     def render(units: int) -> Rendered:
         pieces, where, reached = _task_pieces(haystack, units, chains, depths)
@@ -140,8 +140,8 @@ def variable_tracking(parameters: VariableTracking, draw: Draw, setting: Setting
             depths=reached[: len(chains.names)],
         )
 
-    beside = setting.frame_tokens + _beside(setting.tokenizer, chains, before)
-    return Draft(chains.names, haystack.tokens, render, haystack.constant, spread=True, beside=beside)
+    beside = context.template_tokens + _beside(context.tokenizer, chains, before)
+    return PromptBuilder(chains.names, haystack.tokens, render, haystack.constant, spread=True, beside=beside)
 
 
 def _beside(tokenizer: Tokenizer, chains: _Chains, before: Sequence[Piece]) -> int:
@@ -162,16 +162,16 @@ def _beside(tokenizer: Tokenizer, chains: _Chains, before: Sequence[Piece]) -> i
     return followed(introduction) + sum(statements) + separately_counted(tokenizer, rest)
 
 
-def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:
+def _chains(count: int, hops: int, letters: int, random: RandomStream) -> _Chains:
     drawn: dict[str, None] = {}
     while len(drawn) < count * (hops + 1):
-        numbers = draw.numbers(letters * count * (hops + 1))
+        numbers = random.numbers(letters * count * (hops + 1))
         spelled = (numbers % len(string.ascii_uppercase) + ord("A")).astype(np.uint8).tobytes().decode()
         drawn.update(dict.fromkeys(spelled[i : i + letters] for i in range(0, len(spelled), letters)))
     names = list(drawn)[: count * (hops + 1)]
     values: list[int] = []
     while len(values) < count:
-        value = _LOWEST_VALUE + draw.below(_HIGHEST_VALUE - _LOWEST_VALUE)
+        value = _LOWEST_VALUE + random.below(_HIGHEST_VALUE - _LOWEST_VALUE)
         if value not in values:
             values.append(value)
     groups = [names[i : i + hops + 1] for i in range(0, len(names), hops + 1)]
@@ -185,16 +185,16 @@ def _chains(count: int, hops: int, letters: int, draw: Draw) -> _Chains:
     return _Chains(str(values[0]), tuple(map(str, values)), tuple(groups[0]), tuple(statements))
 
 
-def _depths(chains: _Chains, draw: Draw) -> tuple[float, ...]:
+def _depths(chains: _Chains, random: RandomStream) -> tuple[float, ...]:
     """Depths in percent, rising along each chain."""
-    return tuple(depth for chain in chains.statements for depth in sorted(100 * draw.fraction() for _ in chain))
+    return tuple(depth for chain in chains.statements for depth in sorted(100 * random.fraction() for _ in chain))
 
 
 def _task_pieces(
     haystack: NoiseHaystack, units: int, chains: _Chains, depths: tuple[float, ...]
 ) -> tuple[list[Piece], tuple[int, ...], tuple[float, ...]]:
     sentences = [statement for chain in chains.statements for statement in chain]
-    hidden = placed(haystack, units, sentences, depths)
+    hidden = insert_sentences(haystack, units, sentences, depths)
     introduction, question = Piece(_INTRODUCTION), Piece(chains.question)
     return [introduction, *hidden.pieces, question], tuple(1 + place for place in hidden.where), hidden.depths
 
@@ -212,14 +212,16 @@ class _Demonstration:
     pieces: tuple[Piece, ...]
 
 
-def _demonstration(parameters: VariableTracking, draw: Draw, setting: Setting, chains: _Chains) -> tuple[Piece, ...]:
+def _demonstration(
+    parameters: VariableTracking, random: RandomStream, context: TaskContext, chains: _Chains
+) -> tuple[Piece, ...]:
     """A solved example, one of a few that all examples choose from, so that each is tokenized once."""
     if not parameters.demonstrations:
         return ()
-    room = setting.length - setting.tokens_to_generate - setting.frame_tokens
-    path = setting.shared.stream("demonstration").path
-    shown = _demonstrations(parameters, setting.tokenizer, room, path)
-    first = draw.below(len(shown))
+    room = context.length - context.tokens_to_generate - context.template_tokens
+    path = context.shared.stream("demonstration").path
+    shown = _demonstrations(parameters, context.tokenizer, room, path)
+    first = random.below(len(shown))
     return next(each for each in (*shown[first:], *shown[:first]) if chains.value not in each.values).pieces
 
 
@@ -232,7 +234,7 @@ def _demonstrations(
     layout = _layout(parameters, tokenizer, room, path)
     result = []
     for number in range(_DEMONSTRATIONS):
-        shown = _demonstrated(parameters, Draw(*path, number))
+        shown = _demonstrated(parameters, RandomStream(*path, number))
         pieces, last = _solved(haystack, layout.units, shown, layout.depths)
         if not tokenizer.marks_beginning and haystack.constant:
             # As one piece from here on: it is the same whatever the size of the prompt.
@@ -242,9 +244,9 @@ def _demonstrations(
     return tuple(result)
 
 
-def _demonstrated(parameters: VariableTracking, draw: Draw) -> _Chains:
+def _demonstrated(parameters: VariableTracking, random: RandomStream) -> _Chains:
     hops = min(parameters.hops, _DEMONSTRATED_HOPS)
-    return _chains(parameters.chains, hops, _DEMONSTRATED_NAME_LETTERS, draw)
+    return _chains(parameters.chains, hops, _DEMONSTRATED_NAME_LETTERS, random)
 
 
 def _solved(
@@ -268,16 +270,16 @@ class _Layout:
 
 
 def _layout(parameters: VariableTracking, tokenizer: Tokenizer, room: int, path: tuple[str | int, ...]) -> _Layout:
-    """As much haystack as 500 tokens hold (RULER's limit) with names of one draw.
+    """As much haystack as 500 tokens hold (RULER's limit) with names of one stream.
 
     Where that would leave the prompt itself without, it takes half of what both have room for.
     """
-    draw, haystack = Draw(*path), NoiseHaystack(tokenizer)
-    shown, asked = _demonstrated(parameters, draw), _chains(parameters.chains, parameters.hops, _NAME_LETTERS, draw)
-    depths = _depths(shown, draw)
+    random, haystack = RandomStream(*path), NoiseHaystack(tokenizer)
+    shown, asked = _demonstrated(parameters, random), _chains(parameters.chains, parameters.hops, _NAME_LETTERS, random)
+    depths = _depths(shown, random)
     pieces, last = _solved(haystack, 1, shown, depths)
     own = assemble(tokenizer, [*pieces, last]).count
-    prompt = _task_pieces(haystack, 1, asked, _depths(asked, draw))[0]
+    prompt = _task_pieces(haystack, 1, asked, _depths(asked, random))[0]
     both = own + assemble(tokenizer, [*prompt, Piece(asked.answer_prefix)]).count
     # Other names may take more tokens.
     spare = _SPARE_TOKENS * sum(map(len, (*shown.statements, *asked.statements)))

@@ -15,13 +15,13 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from generators.corpora.essays import Corpus, embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
 from generators.tasks.needles import HaystackKind, Kind, NeedleInAHaystack
-from generators.tokenization import Encoding, SeamTokenizer
+from generators.tokenization import Encoding, PieceTokenizer
 from generators.tokenizer_files import FileTokenizer
 
 __all__ = ["ByteTokenizer", "CorporaOf", "WhitespaceTokenizer", "corpora", "lengths", "needle_parameters", "tokenizers"]
 
 
-class ByteTokenizer(SeamTokenizer):
+class ByteTokenizer(PieceTokenizer):
     """One token a byte of UTF-8."""
 
     fingerprint = "bytes"
@@ -44,7 +44,7 @@ class ByteTokenizer(SeamTokenizer):
         return bytes(ids).decode(errors="replace")
 
 
-class WhitespaceTokenizer(SeamTokenizer):
+class WhitespaceTokenizer(PieceTokenizer):
     """One token a word, as a hash; white space is dropped."""
 
     fingerprint = "whitespace"

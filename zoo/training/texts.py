@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate, groupby
 from typing import Any, TypeVar
 
-from generators.draws import Draw
-from generators.frames import Frame, Special
+from generators.prompt_templates import PromptTemplate, Special
+from generators.random_streams import RandomStream
 from generators.tasks.needles import Kind
 from generators.tokenization import Tokenizer
 from models.cards import Card
@@ -63,17 +63,17 @@ class Ends:
     """What a model wants around questions and after answers.
 
     Attributes:
-        first: The frame of the first question.
+        first: The prompt template of the first question.
         later: That of every other: the user's turn again, but not the beginning of the sequence.
         end: The token that ends an answer.
     """
 
-    first: Frame
-    later: Frame
+    first: PromptTemplate
+    later: PromptTemplate
     end: Special
 
 
-def ends(card: Card, tokenizer: Tokenizer, frame: Frame) -> Ends:
+def ends(card: Card, tokenizer: Tokenizer, prompt_template: PromptTemplate) -> Ends:
     """What the model of a card wants.
 
     Raises:
@@ -81,10 +81,10 @@ def ends(card: Card, tokenizer: Tokenizer, frame: Frame) -> Ends:
     """
     if tokenizer.end_of_sequence is None:
         raise ValueError(f"model {card.name}: training needs an end_of_sequence on its card")
-    later = frame
+    later = prompt_template
     if card.beginning_of_sequence is not None:
-        later = Frame(frame.before[1:], frame.after)
-    return Ends(frame, later, Special(card.end_of_sequence or "", tokenizer.end_of_sequence))
+        later = PromptTemplate(prompt_template.before[1:], prompt_template.after)
+    return Ends(prompt_template, later, Special(card.end_of_sequence or "", tokenizer.end_of_sequence))
 
 
 @dataclass(frozen=True)
@@ -115,10 +115,10 @@ def encoded(tokenizer: Tokenizer, parts: list[Part], context: int) -> TrainingTe
     return TrainingText(tuple(ids[:context]), tuple(answer[:context]))
 
 
-def weighted(draw: Draw, weights: Mapping[Name, float]) -> Name:
+def weighted(random: RandomStream, weights: Mapping[Name, float]) -> Name:
     """One of the names, as often as its weight says."""
     names = list(weights)
-    point = draw.fraction() * sum(weights.values())
+    point = random.fraction() * sum(weights.values())
     for name, edge in zip(names, accumulate(weights.values()), strict=True):
         if point < edge:
             return name

@@ -23,7 +23,7 @@ from tokenizers import normalizers
 from generators import source_options
 from generators.__main__ import main
 from generators.corpora import downloads
-from generators.corpora.downloads import File, Mirror, Source
+from generators.corpora.downloads import CorpusSource, File, Mirror
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER, tasks
@@ -372,8 +372,8 @@ def test_a_chat_template_that_loses_the_prompt_is_refused(tmp_path, capsys):
     assert _files(tmp_path) == ["chat.jinja"]
 
 
-def test_a_tokenizer_without_seams_still_writes(tmp_path, capsys, monkeypatch):
-    """A tokenizer without proven seams is said in one line to be slower, and its prompts fill their length as well."""
+def test_a_tokenizer_without_boundaries_still_writes(tmp_path, capsys, monkeypatch):
+    """A tokenizer without proven token boundaries is called slower in one line, and fills its length as well."""
     monkeypatch.setenv("COLUMNS", "40")
     backend = Backend.from_file(str(POCKET))
     backend.normalizer = normalizers.Lowercase()
@@ -599,7 +599,7 @@ def _listed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     """Sets of one small file each, at an address where nobody listens."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     mirror = Mirror("http://127.0.0.1:1/file.txt", hashlib.sha256(content).hexdigest())
-    sources = {name: Source(name, f"The {name}", (File("file.txt", (mirror,)),)) for name in downloads.SETS}
+    sources = {name: CorpusSource(name, f"The {name}", (File("file.txt", (mirror,)),)) for name in downloads.SETS}
     monkeypatch.setattr(downloads, "sources", lambda: sources)
 
 

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from generators.budget import Fitted, LengthTooSmall, fit
 from generators.corpora.sets import EmbeddedCorpora
-from generators.draws import TRAINING
 from generators.examples import Example, ExampleSource
 from generators.oracles import oracle_answer
+from generators.random_streams import TRAINING
 from generators.scoring import all_references
 from generators.tasks import needles
 from generators.tasks.needles import FORMATS, NeedleInAHaystack, needle_in_a_haystack
@@ -91,11 +91,11 @@ def test_prompts_are_filled_to_the_last_unit(source, index):
     """One haystack unit more would not fit the budget."""
     example = _example(source, index)
     budget = source.length - TOKENS_TO_GENERATE
-    draft = source.draft(index)
-    fitted = fit(draft, source.tokenizer, budget)
+    builder = source.builder(index)
+    fitted = fit(builder, source.tokenizer, budget)
     assert isinstance(fitted, Fitted)
     assert fitted.rendered.text == example.prompt
-    bigger = draft.render(fitted.units + 1)
+    bigger = builder.render(fitted.units + 1)
     one_more = source.tokenizer.encode(bigger.text + bigger.answer_prefix).ids
     assert len(example.ids) <= budget < len(one_more)
 
@@ -150,10 +150,10 @@ def test_the_reached_position_follows_the_depth(source, depths):
     single = NeedleInAHaystack(parameters.haystack, parameters.key, parameters.value)
     reached = []
     for depth in sorted(depths):
-        placed = ExampleSource(
+        insert_sentences = ExampleSource(
             _task(single), source.length, source.tokenizer, source.corpora, TOKENS_TO_GENERATE, depth
         )
-        example = _example(placed, 3)
+        example = _example(insert_sentences, 3)
         context = example.prompt.partition("\n")[2].rpartition("\nWhat ")[0]
         needle = NEEDLE.search(example.prompt[example.prompt.lower().rindex(example.references[0].lower()) - 150 :])
         assert needle is not None

@@ -33,7 +33,9 @@ def _source(task: str, length: int, depth: float | None = None) -> ExampleSource
 
 def _measured(source: ExampleSource, samples: int, window: int | None = None) -> float:
     """The accuracy, in [0, 1], through the decoding and the scoring of every model."""
-    model = LoadedModel(ZOO.models["oracle"], Oracle(POCKET, CORPORA, window), POCKET, source.frame, environment={})
+    model = LoadedModel(
+        ZOO.models["oracle"], Oracle(POCKET, CORPORA, window), POCKET, source.prompt_template, environment={}
+    )
     answers = answer(
         model,
         source.examples(samples),

@@ -26,9 +26,9 @@ import re
 from dataclasses import dataclass
 
 from generators.assembly import Piece
-from generators.budget import Draft, Rendered
+from generators.budget import PromptBuilder, Rendered
 from generators.haystacks import NoiseHaystack
-from generators.placement import placed
+from generators.insertion import insert_sentences
 from generators.scoring import all_references
 from generators.tasks.registry import task
 
@@ -46,13 +46,13 @@ def oracle(text, corpora):
 
 
 @task("passkey", PassKey(), tokens_to_generate=16, score=all_references, oracle=oracle)
-def pass_key(parameters, draw, setting):
-    haystack = NoiseHaystack(setting.tokenizer)
-    key = draw.stream("key").digits(parameters.digits)
-    depth = 100 * draw.stream("depth").fraction() if setting.depth is None else setting.depth
+def pass_key(parameters, random, context):
+    haystack = NoiseHaystack(context.tokenizer)
+    key = random.stream("key").digits(parameters.digits)
+    depth = 100 * random.stream("depth").fraction() if context.depth is None else context.depth
 
     def render(units):
-        hidden = placed(haystack, units, [f"The pass key is {key}. Remember it."], [depth])
+        hidden = insert_sentences(haystack, units, [f"The pass key is {key}. Remember it."], [depth])
         return Rendered(
             pieces=(Piece("Find the pass key.\\n"), *hidden.pieces, Piece("What is the pass key?")),
             answer_prefix=" The pass key is",
@@ -60,7 +60,7 @@ def pass_key(parameters, draw, setting):
             depths=hidden.depths,
         )
 
-    return Draft((key,), haystack.tokens, render, haystack.constant)
+    return PromptBuilder((key,), haystack.tokens, render, haystack.constant)
 '''
 
 ZOO = """

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from generators.assembly import Assembly
 from generators.examples import Example
-from generators.frames import Frame, chat_frame, plain_frame
+from generators.prompt_templates import PromptTemplate, chat_prompt_template, plain_template
 from generators.ruler_files import PromptRecord, RulerFileError, prompt_files, prompt_record
 from generators.tasks.registry import tasks
 from generators.tokenizer_files import load_tokenizer
@@ -290,7 +290,7 @@ def test_examples_are_the_first_lines(written, count):
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder) / "vt.jsonl", *(record.to_json() for record in written))
         (file,) = prompt_files(Path(folder))
-        examples = file.examples(count, TOKENIZER, Frame())
+        examples = file.examples(count, TOKENIZER, PromptTemplate())
     assert len(examples) == min(count, len(written))
     for record, example in zip(written, examples, strict=False):
         assert (example.index, example.prompt, example.answer_prefix) == (
@@ -306,8 +306,8 @@ def test_a_beginning_of_sequence_is_one_id_more(tmp_path):
     """A model that wants a beginning-of-sequence token gets exactly one, before ids that stay as they are."""
     _write(tmp_path / "vt.jsonl", LINE)
     (file,) = prompt_files(tmp_path)
-    (plain,) = file.examples(1, TOKENIZER, Frame())
-    (begun,) = file.examples(1, TOKENIZER, plain_frame(TOKENIZER, BEGIN))
+    (plain,) = file.examples(1, TOKENIZER, PromptTemplate())
+    (begun,) = file.examples(1, TOKENIZER, plain_template(TOKENIZER, BEGIN))
     assert begun.ids == (TOKENIZER.special(BEGIN), *plain.ids)
     assert begun.prompt == plain.prompt == LINE["input"]
 
@@ -317,8 +317,8 @@ def test_a_chat_template_stands_around_the_input(tmp_path):
     _write(tmp_path / "vt.jsonl", LINE)
     (file,) = prompt_files(tmp_path)
     template = "{{ bos_token }}User: {{ messages[0]['content'] }}\nAnswer:"
-    frame = chat_frame(TOKENIZER, template, beginning_of_sequence=BEGIN, end_of_sequence=None)
-    (example,) = file.examples(1, TOKENIZER, frame)
+    prompt_template = chat_prompt_template(TOKENIZER, template, beginning_of_sequence=BEGIN, end_of_sequence=None)
+    (example,) = file.examples(1, TOKENIZER, prompt_template)
     words = f"User: {LINE['input']}\nAnswer:"
     assert example.prompt == BEGIN + words
     assert example.answer_prefix == LINE["answer_prefix"]

@@ -186,8 +186,8 @@ def test_continued_ids_are_the_originals(pair, kind, count):
 
 @every_kind
 @each_count
-def test_texts_that_meet_at_a_seam_have_the_originals_ids(pair, kind, count):
-    """Where two texts meet at a seam, the first's ids and the second's continued ids are the original's of both."""
+def test_texts_that_meet_at_a_boundary_have_the_originals_ids(pair, kind, count):
+    """Where two texts meet at a boundary, the first's ids and the second's continued ids are the original's of both."""
     made = pair(kind)
     some = texts(count)
     meeting = [pair for pair in zip(some[1::2], some[2::2], strict=False) if made.ours.joins(*pair)]

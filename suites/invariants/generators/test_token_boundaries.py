@@ -1,4 +1,4 @@
-"""Seams: prompts put together from pieces have the ids of the whole text, whatever the tokenizer."""
+"""Token boundaries: prompts put together from pieces have the ids of the whole text, whatever the tokenizer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tokenizers import Tokenizer as Backend
 
 from generators.assembly import Ids, Piece, TokenizedTexts, assemble
 from generators.corpora.essays import embedded_essays
-from generators.frames import Special
+from generators.prompt_templates import Special
 from generators.tokenization import Tokenizer, TokenizerError
 from generators.tokenizer_files import FileTokenizer, load_tokenizer
 
@@ -191,7 +191,7 @@ PROVEN = {
     "Unigram": _unigram,
     "pocket": _pocket,
 }
-# Their vocabularies hold tokens across words or lines, so fewer borders are seams.
+# Their vocabularies hold tokens across words or lines, so fewer borders are token boundaries.
 GREEDY = {
     "bytes across words": lambda: _byte_level(expression=False),
     "LLaMA 2 across lines": _llama_2_across_lines,
@@ -343,8 +343,8 @@ def test_pieces_have_the_ids_of_the_whole(form, parts, given_ids):
 @pytest.mark.parametrize("form", PROVEN | GREEDY)
 @quick
 @given(before=texts, left=ends, right=ends, after=texts)
-def test_a_seam_is_one_whatever_stands_around(form, before, left, right, after):
-    """Where two ends meet at a seam, so do all texts that end and begin with them."""
+def test_a_boundary_is_one_whatever_stands_around(form, before, left, right, after):
+    """Where two ends meet at a token boundary, so do all texts that end and begin with them."""
     tokenizer = loaded(form)
     if tokenizer.joins(left[-2:], right[:3]):
         left, right = before + left, right + after
@@ -368,23 +368,23 @@ def _borders() -> list[tuple[str, str]]:
 
 
 @each_proven_form
-def test_words_meet_at_seams(form):
-    """The blank before every word of the essays is a seam in every proven form."""
+def test_words_meet_at_boundaries(form):
+    """The blank before every word of the essays is a token boundary in every proven form."""
     tokenizer = loaded(form)
-    assert tokenizer.has_seams
+    assert tokenizer.has_boundaries
     assert [border for border in _borders() if not tokenizer.joins(*border)] == []
 
 
 @pytest.mark.parametrize("form", [form for form in PROVEN if form != "Unigram"])
 @pytest.mark.parametrize("left", ["afterwards.\n", "text?\n", " is: 1234567.\n", "word\n", "1\n", '"\n'])
-def test_lines_meet_at_seams(form, left):
-    """A line end before a letter is a seam in every form with line ends of its own."""
+def test_lines_meet_at_boundaries(form, left):
+    """A line end before a letter is a token boundary in every form with line ends of its own."""
     assert all(loaded(form).joins(left, right) for right in ("One", "what", "A", "Iris"))
 
 
 @each_proven_form
-def test_pieces_at_seams_are_not_tokenized_again(form):
-    """The ids that a piece brings along stand in the prompt as they are, when both its ends are seams."""
+def test_pieces_at_boundaries_are_not_tokenized_again(form):
+    """The ids that a piece brings along stand in the prompt as they are, when both its ends are token boundaries."""
     brought = (7, 7, 7)
     assembly = assemble(loaded(form), [Piece("One"), Piece(" grass is", _ids(brought)), Piece(" green")])
     assert assembly.ids[assembly.starts[1] : assembly.starts[2]] == brought
@@ -401,9 +401,9 @@ def test_ids_brought_along_give_way_where_nothing_is_proven(form, left, right):
 @each_unproven_form
 @settings(max_examples=15)
 @given(left=texts, right=texts)
-def test_unproven_forms_have_no_seams(form, left, right):
+def test_unproven_forms_have_no_boundaries(form, left, right):
     """A tokenizer whose definition proves nothing joins nothing, and says so."""
-    assert not loaded(form).has_seams
+    assert not loaded(form).has_boundaries
     assert not loaded(form).joins(left, right)
 
 
@@ -425,7 +425,7 @@ def test_text_after_a_spelled_token_is_treated_as_the_library_does(form, parts):
 @settings(max_examples=15)
 @given(parts=pieces)
 def test_text_after_an_added_token_begins_as_a_text_does(form, parts):
-    """After a token that only the frame adds, text has the ids it has alone, shifted by one."""
+    """After a token that only the prompt template adds, text has the ids it has alone, shifted by one."""
     alone = assemble(loaded(form), [Piece(part) for part in parts])
     added = assemble(loaded(form), [Special("<s>", 1, spelled=False), *_continuations(loaded(form), parts)])
     assert added.ids == (1, *_expected(form, "".join(parts)))
@@ -445,10 +445,10 @@ def test_strung_texts_have_the_ids_of_their_text(form, data):
     others = data.draw(st.lists(st.integers(0, len(other.texts) - 1), min_size=len(order), max_size=len(order)))
     assert [tokenizer.count(text) for text in own.texts] == own.counts.tolist()
     chosen = [own.texts[i] for i in order]
-    if own.seamless_with(own) and tokenizer.joins("x", chosen[0]):
+    if own.meets_at_boundaries(own) and tokenizer.joins("x", chosen[0]):
         strung = own.strung(np.array(order)).tolist()
         assert (*tokenizer.encode("x").ids, *strung) == _expected(form, "x" + "".join(chosen))
-    if own.seamless_with(other) and other.seamless_with(own) and tokenizer.joins("x", chosen[0]):
+    if own.meets_at_boundaries(other) and other.meets_at_boundaries(own) and tokenizer.joins("x", chosen[0]):
         both = own.interleaved(np.array(order), other, np.array(others)).tolist()
         text = "".join(a + other.texts[b] for a, b in zip(chosen, others, strict=True))
         assert (*tokenizer.encode("x").ids, *both) == _expected(form, "x" + text)
@@ -559,7 +559,7 @@ TREACHEROUS: dict[str, tuple[Callable[[], Backend], str, str]] = {
 
 
 @pytest.mark.parametrize("case", TREACHEROUS)
-def test_no_token_reaches_over_a_seam(case):
+def test_no_token_reaches_over_a_boundary(case):
     """Where a tokenizer lets a token, a choice or a mark reach over a border, pieces are not cut there."""
     made, left, right = TREACHEROUS[case]
     backend = made()
@@ -634,8 +634,8 @@ def test_rwkv_pieces_have_the_ids_of_the_whole(parts, given_ids):
 
 
 def test_rwkv_joins_words_and_lines():
-    """RWKV's borders are seams before words and after line ends, but not where an entry has both characters."""
-    assert rwkv().has_seams
+    """RWKV has token boundaries before words and after line ends, but not where an entry has both characters."""
+    assert rwkv().has_boundaries
     assert rwkv().joins("grass", " is")
     assert rwkv().joins("text?\n", "What")
     assert not rwkv().joins(".", "\n")
