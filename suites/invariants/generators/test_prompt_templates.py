@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from suites.invariants.generators.test_boundaries import library
 from tokenizers import Tokenizer as Backend
 from transformers import PreTrainedTokenizerFast
 
@@ -28,6 +27,7 @@ from generators.prompt_templates import (
 from generators.tasks.registry import tasks
 from generators.tokenization import Tokenizer, TokenizerError
 from generators.tokenizer_files import load_tokenizer
+from suites.invariants.generators.test_token_boundaries import library
 from suites.support.strategies import CorporaOf
 
 TASK = tasks()["niah_single_2"]
