@@ -27,8 +27,8 @@ from generators.prompt_templates import (
 from generators.tasks.registry import tasks
 from generators.tokenization import Tokenizer, TokenizerError
 from generators.tokenizer_files import load_tokenizer
-from suites.invariants.generators.test_token_boundaries import library
 from suites.support.strategies import CorporaOf
+from suites.support.tokenizer_forms import library
 
 TASK = tasks()["niah_single_2"]
 SPECIALS = ("<s>", "</s>", "<start_of_turn>", "<end_of_turn>")
