@@ -18,7 +18,7 @@ from generators.budget import LengthTooSmall
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 
 
 def main() -> int:

@@ -162,9 +162,9 @@ def _answers(request: Request) -> Answered:
     workload, task, budget = request.workload, zoo.tasks[request.workload.task], zoo.budget(request.workload.task)
     corpora = EmbeddedCorpora()
     cells = [
-        ExampleSource(task, workload.length, model.tokenizer, corpora, budget, depth, frame=model.frame).examples(
-            request.samples
-        )
+        ExampleSource(
+            task, workload.length, model.tokenizer, corpora, budget, depth, prompt_template=model.prompt_template
+        ).examples(request.samples)
         for depth in workload.depths
     ]
     # A side is told of cells, and gives the predictions and scores of all of them.

@@ -29,7 +29,7 @@ from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.ruler_files import prompt_record
 from generators.tasks.registry import tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 

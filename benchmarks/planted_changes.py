@@ -45,7 +45,7 @@ from benchmarks.suite_nights import (
 )
 from drift.changes import changes
 from drift.records.results import CellResult
-from generators.frames import FrameError
+from generators.prompt_templates import PromptTemplateError
 from generators.tokenization import TokenizerError
 from models.checkpoints.errors import CheckpointError
 from zoo.cards import Zoo
@@ -233,7 +233,7 @@ def findings(
     planted, control = (given.models, "") if plant.every_model else ((model,), next(iter(others), ""))
     try:
         plant.apply(copy, model)
-    except (PlantError, FrameError, TokenizerError, CheckpointError) as error:
+    except (PlantError, PromptTemplateError, TokenizerError, CheckpointError) as error:
         return [Skipped(plant.name, name, str(error)) for name in planted]
     copy.write(base)
     try:

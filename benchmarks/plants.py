@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.copied_zoos import PlantError, ZooCopy
-from generators.frames import chat_frame, read_chat_template
-from generators.tokenization import load_tokenizer
+from generators.prompt_templates import chat_prompt_template, read_chat_template
+from generators.tokenizer_files import load_tokenizer
 from models.checkpoints.files import read_configuration, weights_files
 from models.families import family_named
 from models.families.state_spaces.defects import CONVOLVED_HISTORY
@@ -148,13 +148,13 @@ def _begin_once_more(copy: ZooCopy, model: str) -> None:
     # A template that writes the token itself needs one more, any other two.
     while marks < 2:
         template = "{{ bos_token }}" + template
-        frame = chat_frame(
+        prompt_template = chat_prompt_template(
             tokenizer,
             template,
             beginning_of_sequence=beginning,
             end_of_sequence=card.get("end_of_sequence"),
         )
-        marks = sum(getattr(part, "id", None) == number for part in frame.before)
+        marks = sum(getattr(part, "id", None) == number for part in prompt_template.before)
     path = copy.folder / "own" / model / "twice.jinja"
     path.write_text(template, encoding="utf-8")
     card["chat_template"] = str(path)

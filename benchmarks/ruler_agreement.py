@@ -31,7 +31,7 @@ from generators.examples import ExampleSource
 from generators.ruler_files import prompt_record
 from generators.scoring import all_references, best_reference
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 
 LENGTH = 4096
 SAMPLES = 5

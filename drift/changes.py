@@ -17,7 +17,7 @@ class Suspicion(IntEnum):
 
     Attributes:
         MODEL: What the model is: its weights, its configuration, or defects it takes on.
-        PROMPT: What it is asked and how its answer is taken: tokenizer, frame, corpus, decoding.
+        PROMPT: What it is asked and how its answer is taken: tokenizer, prompt template, corpus, decoding.
         SOFTWARE: What computes it: kernels, and the libraries that its family runs on.
         HARDWARE: Where, and in which precision.
         BATCHING: How the work is cut into pieces; no score should depend on it.
@@ -70,7 +70,7 @@ _WORDS: Final[Mapping[str, str]] = {
     "served_model": "the model that the server serves",
     "owned_by": "the owner that the server names",
     "url": "the server's address",
-    "frame": "the frame around prompts",
+    "frame": "the prompt template",
     "prompts": "how prompts are sent",
     "tokens_to_generate": "tokens to generate",
     "end_of_sequence": "the token that ends an answer",

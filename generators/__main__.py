@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -38,6 +39,14 @@ _EXAMPLES_A_PART = 16
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m generators", description=__doc__)
+    parser.add_argument(
+        "-p",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        dest="task_modules",
+        help="import this module first, which registers tasks of your own (as pytest's -p does)",
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     write = commands.add_parser("write", help="write prompts in RULER's JSON lines")
@@ -71,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     given = parser.parse_args(arguments)
     try:
+        _import_tasks(given)
         given.run(given)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -85,6 +95,14 @@ def _source(given: argparse.Namespace) -> ExampleSource:
     return sources[0]
 
 
+def _import_tasks(given: argparse.Namespace) -> None:
+    for module in given.task_modules:
+        try:
+            importlib.import_module(module)
+        except ImportError as error:
+            raise ValueError(f"-p: {module} cannot be imported ({error}); is its folder on PYTHONPATH?") from None
+
+
 def _lines(source: ExampleSource, indices: range) -> Iterator[str]:
     for index in indices:
         yield prompt_record(source.example(index), source.tokens_to_generate).to_json()
@@ -95,6 +113,7 @@ _held: list[ExampleSource] = []
 
 
 def _hold_sources(given: argparse.Namespace) -> None:
+    _import_tasks(given)
     _held.extend(example_sources(given))
 
 
@@ -105,7 +124,7 @@ def _part(source: int, start: int, stop: int) -> list[str]:
 def _write(given: argparse.Namespace) -> None:
     sources = example_sources(given)
     console = Console(stderr=True)
-    if not sources[0].tokenizer.has_seams:
+    if not sources[0].tokenizer.has_boundaries:
         notice = "this tokenizer may merge across any border, so prompts are tokenized whole: slower"
         console.print(notice, style="dim", soft_wrap=True)
     if given.out.suffix == ".jsonl" and len(sources) > 1:

@@ -9,10 +9,10 @@ from itertools import chain
 import numpy as np
 import numpy.typing as npt
 
-from generators.frames import Frame, Special
+from generators.prompt_templates import PromptTemplate, Special
 from generators.tokenization import Tokenizer
 
-__all__ = ["Assembly", "Ids", "Piece", "TokenizedTexts", "assemble", "framed", "separately_counted"]
+__all__ = ["Assembly", "Ids", "Piece", "TokenizedTexts", "assemble", "separately_counted", "templated"]
 
 Ids = npt.NDArray[np.int32]
 
@@ -23,7 +23,7 @@ class Piece:
 
     Attributes:
         text: Its text.
-        ids: Its tokens as the continuation of a text that it meets at a seam; None leaves them to
+        ids: Its tokens as the continuation of a text that it meets at a token boundary; None leaves them to
             the tokenizer.
     """
 
@@ -53,7 +53,7 @@ class Assembly:
 
 
 def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly:
-    """Puts parts together; those that do not meet at a seam are tokenized as one text."""
+    """Puts parts together; those that do not meet at a token boundary are tokenized as one text."""
     groups: list[Ids | Sequence[int]] = []
     starts: list[int] = []
     count = 0
@@ -67,19 +67,19 @@ def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly
             i += 1
             continue
         before = parts[i - 1] if i else None
-        opening = before is None or isinstance(before, Special)
+        at_start = before is None or isinstance(before, Special)
         together = [part]
         for j in range(i + 1, len(parts)):
             other = parts[j]
             if isinstance(other, Special) or tokenizer.joins(together[-1].text, other.text):
                 break
             together.append(other)
-        if part.ids is not None and len(together) == 1 and not (opening and tokenizer.marks_beginning):
+        if part.ids is not None and len(together) == 1 and not (at_start and tokenizer.marks_beginning):
             ids: Ids | Sequence[int] = part.ids
             starts.append(count)
         else:
             text = "".join(each.text for each in together)
-            if not opening or not tokenizer.marks_beginning:
+            if not at_start or not tokenizer.marks_beginning:
                 encoding = tokenizer.continued(text)
             elif isinstance(before, Special) and before.spelled:
                 encoding = tokenizer.after_special(text)
@@ -97,16 +97,17 @@ def assemble(tokenizer: Tokenizer, parts: Sequence[Piece | Special]) -> Assembly
     return Assembly(count, tuple(starts), tuple(groups))
 
 
-def framed(frame: Frame, prompt: Sequence[Piece], answer_prefix: str) -> list[Piece | Special]:
-    """A prompt and its answer prefix in a model's frame, ready to assemble."""
+def templated(prompt_template: PromptTemplate, prompt: Sequence[Piece], answer_prefix: str) -> list[Piece | Special]:
+    """A prompt and its answer prefix in a model's prompt template, ready to assemble."""
     before, after = (
-        [part if isinstance(part, Special) else Piece(part) for part in side] for side in (frame.before, frame.after)
+        [part if isinstance(part, Special) else Piece(part) for part in side]
+        for side in (prompt_template.before, prompt_template.after)
     )
     return [*before, *prompt, *after, Piece(answer_prefix)]
 
 
 def separately_counted(tokenizer: Tokenizer, pieces: Iterable[Piece]) -> int:
-    """The tokens of pieces that meet at seams."""
+    """The tokens of pieces that meet at token boundaries."""
     return sum(tokenizer.count(piece.text) if piece.ids is None else len(piece.ids) for piece in pieces)
 
 
@@ -142,8 +143,8 @@ class TokenizedTexts:
         self._lefts |= {text[-2:] if text[-1:].isspace() else text[-1:] for text in more}
         self._rights |= {text[:3] if text[:2].isspace() else text[:2] for text in more}
 
-    def seamless_with(self, other: TokenizedTexts) -> bool:
-        """Whether any of these texts meets any of the other's at a seam."""
+    def meets_at_boundaries(self, other: TokenizedTexts) -> bool:
+        """Whether any of these texts meets any of the other's at a token boundary."""
         return all(self._tokenizer.joins(left, right) for left in self._lefts for right in other._rights)
 
     def chosen(self, order: npt.NDArray[np.int64]) -> list[str]:

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from generators.assembly import Assembly, Piece, assemble, framed
-from generators.frames import Frame
+from generators.assembly import Assembly, Piece, assemble, templated
+from generators.prompt_templates import PromptTemplate
 from generators.tokenization import Tokenizer
 
-__all__ = ["Draft", "Fitted", "LengthTooSmall", "Rendered", "fit", "largest"]
+__all__ = ["Fitted", "LengthTooSmall", "PromptBuilder", "Rendered", "fit", "largest"]
 
 # Of the budget, for a first try that all but surely fits.
 _FIRST_SHARE: Final = 0.7
@@ -40,7 +40,7 @@ class Rendered:
     """A prompt of one size.
 
     Attributes:
-        pieces: The prompt, without what a model's frame adds.
+        pieces: The prompt, without what a model's prompt template adds.
         answer_prefix: The beginning of the answer.
         needles: The index of the piece that begins each needle holding a reference.
         depths: For each of them, the share of the haystack's tokens before it, in percent.
@@ -58,7 +58,7 @@ class Rendered:
 
 
 @dataclass(frozen=True)
-class Draft:
+class PromptBuilder:
     """A prompt whose size is still open.
 
     Attributes:
@@ -66,7 +66,7 @@ class Draft:
         tokens: Number of units, at least 1, to the tokens they take; never falls.
         render: Number of units to the prompt.
         constant: Whether everything but the units takes as many tokens whatever their number, and
-            units meet each other and the rest at seams.
+            units meet each other and the rest at token boundaries.
         most: The largest number of units there can be; None leaves it to the budget.
         spread: Whether what stands between units is tokenized with them, so that a small prompt would
             be other pieces than a large one.
@@ -90,7 +90,7 @@ class Fitted:
     Attributes:
         units: The units it holds, at least one.
         rendered: The prompt.
-        assembly: Its tokens, frame included.
+        assembly: Its tokens, prompt template included.
     """
 
     units: int
@@ -98,45 +98,47 @@ class Fitted:
     assembly: Assembly
 
 
-def fit(draft: Draft, tokenizer: Tokenizer, budget: float, frame: Frame | None = None) -> Fitted | int:
+def fit(
+    builder: PromptBuilder, tokenizer: Tokenizer, budget: float, prompt_template: PromptTemplate | None = None
+) -> Fitted | int:
     """Finds the largest prompt of at most `budget` tokens.
 
     Units are tokenized once and counted; the number that this gives is corrected on assembled prompts,
-    so the answer holds where borders are no seams too. It is a function of its arguments alone.
+    so the answer holds where borders are no token boundaries too. It is a function of its arguments alone.
 
     Returns:
         The filled prompt: one unit more would not fit. Where not even one unit fits, the number of
         tokens that a prompt with one unit takes.
     """
-    around = frame or Frame()
+    around = prompt_template or PromptTemplate()
 
     def attempt(units: int) -> Fitted:
-        rendered = draft.render(units)
-        return Fitted(units, rendered, assemble(tokenizer, framed(around, rendered.pieces, rendered.answer_prefix)))
+        rendered = builder.render(units)
+        return Fitted(units, rendered, assemble(tokenizer, templated(around, rendered.pieces, rendered.answer_prefix)))
 
-    too_many = draft.most + 1 if draft.most is not None else None
-    if draft.constant and draft.beside is not None and draft.beside < budget:
-        known = attempt(largest(draft.tokens, budget - draft.beside, too_many))
-        if known.assembly.count == draft.beside + draft.tokens(known.units) <= budget:
+    too_many = builder.most + 1 if builder.most is not None else None
+    if builder.constant and builder.beside is not None and builder.beside < budget:
+        known = attempt(largest(builder.tokens, budget - builder.beside, too_many))
+        if known.assembly.count == builder.beside + builder.tokens(known.units) <= budget:
             return known
-    best = attempt(largest(draft.tokens, _FIRST_SHARE * budget, draft.most) if draft.spread and budget > 0 else 1)
+    best = attempt(largest(builder.tokens, _FIRST_SHARE * budget, builder.most) if builder.spread and budget > 0 else 1)
     if best.assembly.count > budget and best.units > 1:
         best = attempt(1)
     if best.assembly.count > budget:
         return best.assembly.count
-    beside = best.assembly.count - draft.tokens(best.units)
+    beside = best.assembly.count - builder.tokens(best.units)
     while too_many is None or best.units + 1 < too_many:
-        fits = largest(draft.tokens, budget - beside, too_many)
+        fits = largest(builder.tokens, budget - beside, too_many)
         tried = attempt(max(fits, best.units + 1))
         used = tried.assembly.count
-        exact = draft.constant and used == beside + draft.tokens(tried.units)
+        exact = builder.constant and used == beside + builder.tokens(tried.units)
         if used > budget:
             too_many = tried.units
         else:
             best = tried
             if exact and tried.units == fits:
                 break
-        beside = used - draft.tokens(tried.units)
+        beside = used - builder.tokens(tried.units)
     return best
 
 

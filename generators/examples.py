@@ -10,16 +10,16 @@ from functools import cached_property
 from typing import Final
 
 from generators.assembly import Assembly
-from generators.budget import Draft, Fitted, LengthTooSmall, fit
+from generators.budget import Fitted, LengthTooSmall, PromptBuilder, fit
 from generators.corpora.sets import Corpora
-from generators.draws import EVALUATION, Draw
-from generators.frames import Frame
-from generators.tasks.registry import Setting, Task
+from generators.prompt_templates import PromptTemplate
+from generators.random_streams import EVALUATION, RandomStream
+from generators.tasks.registry import Task, TaskContext
 from generators.tokenization import Tokenizer
 
 __all__ = ["Example", "ExampleSource"]
 
-_NO_FRAME: Final = Frame()
+_NO_TEMPLATE: Final = PromptTemplate()
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class ExampleSource:
         tokens_to_generate: Tokens kept free for the answer.
         depth: Where what answers the question goes, in percent; None draws it.
         namespace: `EVALUATION` or `TRAINING`.
-        frame: What the model wants around every prompt.
+        prompt_template: What the model wants around every prompt.
         seed: Other seeds give other examples.
     """
 
@@ -91,7 +91,7 @@ class ExampleSource:
     tokens_to_generate: int
     depth: float | None = None
     namespace: str = EVALUATION
-    frame: Frame = _NO_FRAME
+    prompt_template: PromptTemplate = _NO_TEMPLATE
     seed: int = 0
 
     def example(self, index: int) -> Example:
@@ -105,12 +105,12 @@ class ExampleSource:
             raise LengthTooSmall(self.task.name, self.length, self._smallest(range(index, index + 1), self.length))
         references, prompt = fitted
         pieces = prompt.rendered.pieces
-        starts = prompt.assembly.starts[len(self.frame.before) :]
+        starts = prompt.assembly.starts[len(self.prompt_template.before) :]
         answers = ((piece, pieces[piece].text.find(references[0])) for piece in prompt.rendered.needles)
         held = next(((piece, place) for piece, place in answers if place >= 0), None)
         return Example(
             index=index,
-            prompt=self.frame.around(prompt.rendered.text),
+            prompt=self.prompt_template.around(prompt.rendered.text),
             answer_prefix=prompt.rendered.answer_prefix,
             references=references,
             assembly=prompt.assembly,
@@ -163,28 +163,28 @@ class ExampleSource:
                 return length
             length = smallest
 
-    def setting(self, index: int) -> Setting:
+    def context(self, index: int) -> TaskContext:
         """What the task may use for example `index`."""
-        return Setting(
+        return TaskContext(
             index=index,
             length=self.length,
             tokens_to_generate=self.tokens_to_generate,
-            frame_tokens=self.frame.tokens(self.tokenizer),
+            template_tokens=self.prompt_template.tokens(self.tokenizer),
             tokenizer=self.tokenizer,
             corpora=self.corpora,
             depth=self.depth,
-            shared=Draw(self.namespace, self.seed, self.task.name),
+            shared=RandomStream(self.namespace, self.seed, self.task.name),
         )
 
-    def draws(self, index: int) -> Draw:
-        """The draws of example `index`."""
-        return Draw(self.namespace, self.seed, self.task.name, index)
+    def random_stream(self, index: int) -> RandomStream:
+        """The random stream of example `index`."""
+        return RandomStream(self.namespace, self.seed, self.task.name, index)
 
-    def draft(self, index: int) -> Draft:
+    def builder(self, index: int) -> PromptBuilder:
         """Example `index` while its size is still open."""
-        return self.task.draft(self.task.parameters, self.draws(index), self.setting(index))
+        return self.task.build(self.task.parameters, self.random_stream(index), self.context(index))
 
     def _fitted(self, index: int, budget: float) -> int | tuple[tuple[str, ...], Fitted]:
-        draft = self.draft(index)
-        fitted = fit(draft, self.tokenizer, budget, self.frame)
-        return fitted if isinstance(fitted, int) else (draft.references, fitted)
+        builder = self.builder(index)
+        fitted = fit(builder, self.tokenizer, budget, self.prompt_template)
+        return fitted if isinstance(fitted, int) else (builder.references, fitted)

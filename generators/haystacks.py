@@ -10,24 +10,26 @@ from typing import Final, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Ids, Piece, TokenizedTexts
 from generators.corpora.essays import Corpus
-from generators.draws import Draw
+from generators.random_streams import RandomStream
 from generators.tokenization import Tokenizer
 
-__all__ = ["EssayHaystack", "Haystack", "LineHaystack", "Lines", "NoiseHaystack"]
+__all__ = ["NOISE", "EssayHaystack", "Haystack", "LineHaystack", "Lines", "NoiseHaystack"]
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE).
+NOISE: Final = "The grass is green. The sky is blue. The sun is yellow. Here we go. There and back again."
 
 
 class Haystack(Protocol):
     """Text that grows unit by unit and can be opened between blocks.
 
-    Openings are numbered from 0, before the first block, to the number of blocks.
+    Insertion points are numbered from 0, before the first block, to the number of blocks.
 
     Attributes:
         leading: What stands before every block and needle but the first.
         trailing: What stands after every block and needle.
-        constant: As in `Draft`: sentences hidden in it take as many tokens whatever its size.
+        constant: As in `PromptBuilder`: sentences hidden in it take as many tokens whatever its size.
     """
 
     @property
@@ -42,11 +44,11 @@ class Haystack(Protocol):
     def tokens(self, units: int) -> int:
         """The tokens that the first `units` units take."""
 
-    def openings(self, units: int) -> Sequence[int]:
-        """For each opening, the tokens before it."""
+    def insertion_points(self, units: int) -> Sequence[int]:
+        """For each insertion point, the tokens before it."""
 
-    def pieces(self, units: int, first: int, last: int, *, opening: bool) -> list[Piece]:
-        """The text between two openings; `opening` leaves out what leads the first block."""
+    def pieces(self, units: int, first: int, last: int, *, at_start: bool) -> list[Piece]:
+        """The text between two insertion points; `at_start` leaves out what leads the first block."""
 
 
 class EssayHaystack:
@@ -65,22 +67,22 @@ class EssayHaystack:
     def tokens(self, units: int) -> int:
         return self._words.before(units)
 
-    def openings(self, units: int) -> Sequence[int]:
+    def insertion_points(self, units: int) -> Sequence[int]:
         return self._sentences(units)[1]
 
-    def pieces(self, units: int, first: int, last: int, *, opening: bool) -> list[Piece]:
+    def pieces(self, units: int, first: int, last: int, *, at_start: bool) -> list[Piece]:
         words = self._sentences(units)[0]
         begin, end = words[first], words[last]
         result: list[Piece] = []
-        if opening and begin < end:
+        if at_start and begin < end:
             result.append(Piece(self._corpus.word(begin)))
             begin += 1
-        # The last word apart: should the question not meet it at a seam, only the two are tokenized again.
+        # The last word apart: should the question not meet it at a token boundary, only the two are tokenized again.
         result += [self._words.stretch(a, b) for a, b in ((begin, end - 1), (max(begin, end - 1), end)) if a < b]
         return result
 
     def _sentences(self, units: int) -> tuple[list[int], list[int]]:
-        """The words at openings, and the tokens before them."""
+        """The words at insertion points, and the tokens before them."""
         if self._known[0] != units:
             words, tokens = self._words.sentences(units)
             self._known = units, [*words, units], [*tokens, self._words.before(units)]
@@ -103,7 +105,7 @@ class _TokenizedWords:
         self._words = len(corpus.words)
         self._sentence_words, self._sentence_tokens = [0], [0]
         borders = {(word[-2:], " " + following[:2]) for word, following in _neighbours(corpus.words)}
-        self.seamless = all(tokenizer.joins(left, right) for left, right in borders)
+        self.at_boundaries = all(tokenizer.joins(left, right) for left, right in borders)
 
     def before(self, word: int) -> int:
         """The tokens of the first `word` words."""
@@ -127,11 +129,11 @@ class _TokenizedWords:
         if end <= self._words:
             a, b = self._characters[begin], self._characters[end]
             ids = self._ids[self._before[begin] : self._before[end]]
-            return Piece(self._text[a:b], ids if self.seamless else None)
+            return Piece(self._text[a:b], ids if self.at_boundaries else None)
         whole, rest = divmod(end, self._words)
         text = self._text[self._characters[begin] :] + self._text * (whole - 1) + self._text[: self._characters[rest]]
         parts = [self._ids[self._before[begin] :], *[self._ids] * (whole - 1), self._ids[: self._before[rest]]]
-        return Piece(text, np.concatenate(parts) if self.seamless else None)
+        return Piece(text, np.concatenate(parts) if self.at_boundaries else None)
 
 
 def _neighbours(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -155,18 +157,18 @@ class NoiseHaystack:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._parts = _tokenized_noise(tokenizer)
-        self.constant = self._parts.seamless
+        self.constant = self._parts.at_boundaries
 
     def tokens(self, units: int) -> int:
         lines, rest = divmod(units, len(self._parts))
         return lines * len(self._parts[0][1]) + (len(self._parts[rest][1]) if rest else 0)
 
-    def openings(self, units: int) -> Sequence[int]:
+    def insertion_points(self, units: int) -> Sequence[int]:
         blocks = -(-units // len(self._parts))
         line = len(self._parts[0][1])
         return [*range(0, blocks * line, line), self.tokens(units)]
 
-    def pieces(self, units: int, first: int, last: int, *, opening: bool) -> list[Piece]:
+    def pieces(self, units: int, first: int, last: int, *, at_start: bool) -> list[Piece]:
         lines, rest = divmod(units, len(self._parts))
         whole = min(last, lines) - first
         head, line_ids = self._parts[0]
@@ -194,11 +196,11 @@ class _Noise(list[tuple[str, Ids]]):
     """The line whole, then its beginnings of one sentence, two and so on, with their ids.
 
     Attributes:
-        seamless: Whether a line meets the next at a seam.
-        remainder: The ids of the line after its first word, if that ends at a seam too.
+        at_boundaries: Whether a line meets the next at a token boundary.
+        remainder: The ids of the line after its first word, if that ends at a token boundary too.
     """
 
-    seamless: bool
+    at_boundaries: bool
     remainder: Ids | None
     _repeated: Ids = np.zeros(0, dtype=np.int32)
 
@@ -215,14 +217,14 @@ class _Noise(list[tuple[str, Ids]]):
 
 @lru_cache(maxsize=4)
 def _tokenized_noise(tokenizer: Tokenizer) -> _Noise:
-    sentences = protocol.NOISE.replace(". ", ".|").split("|")
+    sentences = NOISE.replace(". ", ".|").split("|")
     beginnings = [" ".join(sentences[:count]) + "\n" for count in range(1, len(sentences))]
-    texts = [protocol.NOISE + "\n", *beginnings]
+    texts = [NOISE + "\n", *beginnings]
     result = _Noise((text, np.array(tokenizer.continued(text).ids, dtype=np.int32)) for text in texts)
-    result.seamless = tokenizer.joins(texts[0], texts[0])
+    result.at_boundaries = tokenizer.joins(texts[0], texts[0])
     word, remainder = _split_first_word(texts[0])
-    seam = result.seamless and tokenizer.joins(word, remainder)
-    result.remainder = np.array(tokenizer.continued(remainder).ids, dtype=np.int32) if seam else None
+    is_boundary = result.at_boundaries and tokenizer.joins(word, remainder)
+    result.remainder = np.array(tokenizer.continued(remainder).ids, dtype=np.int32) if is_boundary else None
     return result
 
 
@@ -234,19 +236,19 @@ class LineHaystack:
 
     Args:
         lines: Round to its lines, tokenized.
-        draw: The example's own draws.
+        random: The example's own random stream.
         excluded: Texts in lower case that no line may hold.
     """
 
     leading: Final = ""
     trailing: Final = "\n"
 
-    def __init__(self, lines: Callable[[int], Lines], draw: Draw, excluded: Sequence[str]) -> None:
+    def __init__(self, lines: Callable[[int], Lines], random: RandomStream, excluded: Sequence[str]) -> None:
         self._lines = lines
-        self._draw = draw
+        self._random = random
         self._excluded = excluded
         self._texts: list[str] = []
-        self._seamless = True
+        self._at_boundaries = True
         self._before: npt.NDArray[np.int64] = np.zeros(1, dtype=np.int64)
         self._flat: Ids = np.zeros(0, dtype=np.int32)
         self._rounds = 0
@@ -255,24 +257,24 @@ class LineHaystack:
 
     @property
     def constant(self) -> bool:
-        return self._seamless
+        return self._at_boundaries
 
     def tokens(self, units: int) -> int:
         self._grow(units)
         return int(self._before[units])
 
-    def openings(self, units: int) -> Sequence[int]:
+    def insertion_points(self, units: int) -> Sequence[int]:
         self._grow(units)
         return self._before[: units + 1].tolist()
 
-    def pieces(self, units: int, first: int, last: int, *, opening: bool) -> list[Piece]:
+    def pieces(self, units: int, first: int, last: int, *, at_start: bool) -> list[Piece]:
         self._grow(units)
         if first == last:
             return []
         word, rest = _split_first_word(self._texts[first])
         result = [Piece(word), Piece(rest)]
         if last > first + 1:
-            ids = self._flat[self._before[first + 1] : self._before[last]] if self._seamless else None
+            ids = self._flat[self._before[first + 1] : self._before[last]] if self._at_boundaries else None
             result.append(Piece("".join(self._texts[first + 1 : last]), ids))
         return result
 
@@ -280,10 +282,10 @@ class LineHaystack:
         while len(self._texts) < units:
             if not len(self._order):
                 lines = self._lines(self._rounds)
-                order = self._draw.stream(self._rounds).order(len(lines.tokenized.texts))
+                order = self._random.stream(self._rounds).order(len(lines.tokenized.texts))
                 forbidden = [index for text in self._excluded for index in lines.holding(text)]
                 self._order = order[~np.isin(order, forbidden)] if forbidden else order
-                self._seamless = self._seamless and lines.seamless
+                self._at_boundaries = self._at_boundaries and lines.at_boundaries
                 self._rounds += 1
             tokenized = self._lines(self._rounds - 1).tokenized
             # Twice what is there, so that a long haystack takes few steps.
@@ -298,7 +300,7 @@ class Lines:
 
     def __init__(self, tokenizer: Tokenizer, texts: Sequence[str]) -> None:
         self.tokenized = TokenizedTexts(tokenizer, texts)
-        self.seamless = self.tokenized.seamless_with(self.tokenized)
+        self.at_boundaries = self.tokenized.meets_at_boundaries(self.tokenized)
         self._folded = "".join(texts).lower()
         self._ends = np.cumsum([len(text.lower()) for text in texts]).tolist()
 

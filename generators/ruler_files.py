@@ -11,9 +11,9 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from generators.assembly import Piece, assemble, framed
+from generators.assembly import Piece, assemble, templated
 from generators.examples import Example
-from generators.frames import Frame
+from generators.prompt_templates import PromptTemplate
 from generators.scoring import cleaned
 from generators.tasks.registry import Task, tasks
 from generators.tokenization import Tokenizer
@@ -99,25 +99,25 @@ class PromptFile:
         """SHA-256 of the file, in hexadecimal."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
-    def examples(self, count: int, tokenizer: Tokenizer, frame: Frame) -> list[Example]:
+    def examples(self, count: int, tokenizer: Tokenizer, prompt_template: PromptTemplate) -> list[Example]:
         """The first `count` lines, tokenized as a model wants them."""
-        return self.chosen(range(min(count, len(self.records))), tokenizer, frame)
+        return self.chosen(range(min(count, len(self.records))), tokenizer, prompt_template)
 
-    def chosen(self, indices: Sequence[int], tokenizer: Tokenizer, frame: Frame) -> list[Example]:
+    def chosen(self, indices: Sequence[int], tokenizer: Tokenizer, prompt_template: PromptTemplate) -> list[Example]:
         """Some lines, tokenized as a model wants them.
 
         Args:
             indices: Below the number of records.
             tokenizer: The model's own.
-            frame: What the model wants around every prompt.
+            prompt_template: What the model wants around every prompt.
         """
         result = []
         for record in map(self.records.__getitem__, indices):
-            assembly = assemble(tokenizer, framed(frame, [Piece(record.input)], record.answer_prefix))
+            assembly = assemble(tokenizer, templated(prompt_template, [Piece(record.input)], record.answer_prefix))
             result.append(
                 Example(
                     index=record.index,
-                    prompt=frame.around(record.input),
+                    prompt=prompt_template.around(record.input),
                     answer_prefix=record.answer_prefix,
                     references=record.outputs,
                     assembly=assembly,

@@ -9,9 +9,10 @@ from typing import Any
 
 from generators.corpora.sets import CORPORA, corpora
 from generators.examples import ExampleSource
-from generators.frames import chat_frame, plain_frame, read_chat_template
+from generators.prompt_templates import chat_prompt_template, plain_template, read_chat_template
 from generators.tasks.registry import RULER, Task, tasks
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 
 __all__ = ["add_source_options", "example_sources", "not_negative", "positive"]
 
@@ -114,10 +115,12 @@ def example_sources(given: argparse.Namespace) -> list[ExampleSource]:
     tokenizer = _tokenizer(given.tokenizer)
     begin = given.beginning_of_sequence
     if given.chat_template is None:
-        frame = plain_frame(tokenizer, begin)
+        prompt_template = plain_template(tokenizer, begin)
     else:
         template, specials = read_chat_template(given.chat_template)
-        frame = chat_frame(tokenizer, template, beginning_of_sequence=begin, end_of_sequence=None, specials=specials)
+        prompt_template = chat_prompt_template(
+            tokenizer, template, beginning_of_sequence=begin, end_of_sequence=None, specials=specials
+        )
     names = RULER if given.task == "ruler" else given.task.split(",")
     return [
         ExampleSource(
@@ -127,7 +130,7 @@ def example_sources(given: argparse.Namespace) -> list[ExampleSource]:
             corpora(given.corpus),
             given.tokens_to_generate or task.tokens_to_generate,
             given.depth,
-            frame=frame,
+            prompt_template=prompt_template,
             seed=given.seed,
         )
         for task in [_task(name, given) for name in names]

@@ -9,14 +9,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
-from generators.tokenization import Encoding, SeamTokenizer, TokenizerError
+from generators.tokenization import Encoding, PieceTokenizer, TokenizerError
 
 __all__ = ["TrieTokenizer"]
 
 _END_OF_TEXT: Final = 0
 
 
-class TrieTokenizer(SeamTokenizer):
+class TrieTokenizer(PieceTokenizer):
     """A vocabulary of byte strings (the `rwkv_vocab_v20230424.txt` of the RWKV-5 and -6 World models).
 
     Id 0 stands for the end of a text and has no bytes.
@@ -38,10 +38,10 @@ class TrieTokenizer(SeamTokenizer):
         self._lengths = {begin: sorted(each, reverse=True) for begin, each in lengths.items()}
         inside = {bytes(pair) for entry in self._ids for pair in pairwise(entry)}
 
-        def seam(left: str, right: str) -> bool:
+        def is_boundary(left: str, right: str) -> bool:
             return bool(left and right) and left.encode()[-1:] + right.encode()[:1] not in inside
 
-        super().__init__(seam)
+        super().__init__(is_boundary)
         self.end_of_sequence = _END_OF_TEXT
         self.vocabulary_size = max(self._bytes) + 1
         self.fingerprint = hashlib.sha256(repr(sorted(vocabulary.items())).encode()).hexdigest()

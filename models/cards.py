@@ -34,7 +34,7 @@ class Card:
         emulate: Known defects of other implementations to take on (mamba-ssm#1027).
         window: For the oracle, which needs no checkpoint: how many tokens it looks back.
         server: For an endpoint, which has its checkpoint elsewhere: the server, and how to ask it.
-        smallest_length: The smallest length a task fits, where the chat frame or the tokenizer leaves less room
+        smallest_length: The smallest length a task fits, where the prompt template or the tokenizer leaves less room
             than those of the zoo's other models.
     """
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.metadata
 import platform
 from collections.abc import Mapping, Sequence
@@ -56,7 +55,7 @@ class LoadedModel:
         card: What it was loaded from.
         decoder: The model; an endpoint decodes by itself.
         tokenizer: Its tokenizer.
-        frame: What it wants around every prompt.
+        prompt_template: What it wants around every prompt.
         environment: What may change its answers: versions, device, dtype, fingerprints.
         prefixes: Its states after prefixes that prompts have shared so far.
     """
@@ -64,7 +63,7 @@ class LoadedModel:
     card: Card
     decoder: Decoder[Any] | Endpoint
     tokenizer: Tokenizer
-    frame: Frame
+    prompt_template: PromptTemplate
     environment: Mapping[str, Any]
     prefixes: PrefixStates = field(default_factory=_prefix_states, repr=False, compare=False)
 
@@ -113,7 +112,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
         "configuration": None if directory is None else configuration_fingerprint(directory)[:16],
         "revision": directory.name if directory is not None and card.hub else None,
         "tokenizer": tokenizer.fingerprint[:16],
-        "frame": _frame_fingerprint(frame),
+        "frame": prompt_template.fingerprint,
         "emulate": list(card.emulate),
         **({"window": card.window} if directory is None else {}),
         "end_of_sequence": tokenizer.end_of_sequence,
@@ -129,7 +128,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
     return LoadedModel(card, decoder, tokenizer, frame, environment)
 
 
-def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
+def prompting(card: Card, folder: Path) -> tuple[Tokenizer, PromptTemplate]:
     """The tokenizer of a card's model, and what the model wants around every prompt.
 
     Raises:
@@ -137,8 +136,8 @@ def prompting(card: Card, folder: Path) -> tuple[Tokenizer, Frame]:
     """
     try:
         tokenizer = load_tokenizer(_tokenizer_file(card, folder), end_of_sequence=card.end_of_sequence)
-        return tokenizer, _frame(card, folder, tokenizer)
-    except (TokenizerError, FrameError) as error:
+        return tokenizer, _prompt_template(card, folder, tokenizer)
+    except (TokenizerError, PromptTemplateError) as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
 
 
@@ -148,7 +147,7 @@ def _environment_of_endpoint(card: Card, endpoint: Endpoint, tokenizer: Tokenize
         "family": card.family,
         **endpoint.environment,
         "tokenizer": tokenizer.fingerprint[:16],
-        "frame": _frame_fingerprint(frame),
+        "frame": prompt_template.fingerprint,
         "python": platform.python_version(),
         "tokenizers": _version("tokenizers"),
     }
@@ -197,24 +196,20 @@ def _implementation(family: Family, decoder: Decoder[Any]) -> dict[str, str]:
     return {} if named is None else {"implementation": named(decoder)}
 
 
-def _frame(card: Card, folder: Path, tokenizer: Tokenizer) -> Frame:
+def _prompt_template(card: Card, folder: Path, tokenizer: Tokenizer) -> PromptTemplate:
     if card.chat_template is None:
-        return plain_frame(tokenizer, card.beginning_of_sequence)
+        return plain_template(tokenizer, card.beginning_of_sequence)
     local = folder / card.chat_template
     if local.suffix not in (".json", ".jinja"):
         local = _downloaded(card, card.chat_template, None, (_TEMPLATE_FILE,)) / _TEMPLATE_FILE
     template, specials = read_chat_template(local)
-    return chat_frame(
+    return chat_prompt_template(
         tokenizer,
         template,
         beginning_of_sequence=card.beginning_of_sequence,
         end_of_sequence=card.end_of_sequence,
         specials=specials,
     )
-
-
-def _frame_fingerprint(frame: Frame) -> str | None:
-    return hashlib.sha256(repr(frame).encode()).hexdigest()[:16] if frame != Frame() else None
 
 
 def _checkpoint_directory(card: Card, folder: Path) -> Path:

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from generators.corpora.sets import EmbeddedCorpora
-from generators.frames import Special
+from generators.prompt_templates import Special
 from models.cards import Card
 from zoo.cards import Zoo
 
@@ -53,10 +53,15 @@ def facts(card: Card, zoo: Zoo, device: str) -> Iterator[tuple[str, str]]:
         yield "tensors", f"{len(tensors)}, {sum(tensor.numel() for tensor in tensors.values()):,} parameters"
     yield from ((name, str(value)) for name, value in model.environment.items() if value)
     yield "vocabulary", f"{tokenizer.vocabulary_size:,} tokens, end of sequence {tokenizer.end_of_sequence}"
-    yield "pieces", "tokenized once each" if tokenizer.has_seams else "tokenized whole: no border is a proven seam"
-    yield "before a prompt", _spelled(model.frame.before)
-    yield "after a prompt", _spelled(model.frame.after)
-    ids = [part.id for part in model.frame.before if isinstance(part, Special)] + list(tokenizer.encode(_PROMPT).ids)
+    yield (
+        "pieces",
+        "tokenized once each" if tokenizer.has_boundaries else "tokenized whole: no border is a proven token boundary",
+    )
+    yield "before a prompt", _spelled(model.prompt_template.before)
+    yield "after a prompt", _spelled(model.prompt_template.after)
+    ids = [part.id for part in model.prompt_template.before if isinstance(part, Special)] + list(
+        tokenizer.encode(_PROMPT).ids
+    )
     if isinstance(model.decoder, Endpoint):
         (text,) = model.decoder.continued([ids], tokens_to_generate=_TOKENS)
     else:

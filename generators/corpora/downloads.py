@@ -21,7 +21,7 @@ from generators.corpora.questions import CorpusError
 if TYPE_CHECKING:
     import requests
 
-__all__ = ["SETS", "File", "Mirror", "Source", "cache_folder", "fetch", "fetched", "sources"]
+__all__ = ["SETS", "CorpusSource", "File", "Mirror", "cache_folder", "fetch", "fetched", "sources"]
 
 SETS: Final = ("essays", "single_hop", "two_hop", "words")
 
@@ -56,7 +56,7 @@ class File:
 
 
 @dataclass(frozen=True)
-class Source:
+class CorpusSource:
     """The files of a set.
 
     Attributes:
@@ -79,22 +79,22 @@ def cache_folder() -> Path:
 
 
 @cache
-def sources() -> Mapping[str, Source]:
+def sources() -> Mapping[str, CorpusSource]:
     """Every set that can be fetched, by name."""
     content = tomllib.loads(Path(__file__).with_name("sources.toml").read_text(encoding="utf-8"))
     return {name: _source(name, entry) for name, entry in content.items()}
 
 
-def _source(name: str, entry: Mapping[str, Any]) -> Source:
+def _source(name: str, entry: Mapping[str, Any]) -> CorpusSource:
     files = []
     for file, sums in entry["files"].items():
         each = sums if isinstance(sums, list) else [sums] * len(entry["mirrors"])
         mirrors = (Mirror(url.format(file=file), sha) for url, sha in zip(entry["mirrors"], each, strict=True))
         files.append(File(file, tuple(mirrors)))
-    return Source(name, entry["title"], tuple(files))
+    return CorpusSource(name, entry["title"], tuple(files))
 
 
-def fetched(name: str, folder: Path, source: Source | None = None) -> list[Path]:
+def fetched(name: str, folder: Path, source: CorpusSource | None = None) -> list[Path]:
     """The files of a set, from the cache.
 
     Raises:
@@ -113,7 +113,7 @@ def fetched(name: str, folder: Path, source: Source | None = None) -> list[Path]
 def fetch(
     name: str,
     folder: Path,
-    source: Source | None = None,
+    source: CorpusSource | None = None,
     progress: Callable[[File, int, int | None], None] = lambda file, done, total: None,
 ) -> int:
     """Fetches what is missing or damaged of a set; what is there stays, and a part of a file is gone on with.
@@ -153,7 +153,7 @@ def fetch(
     return new
 
 
-def _ways_out(source: Source, path: Path) -> str:
+def _ways_out(source: CorpusSource, path: Path) -> str:
     return (
         f"run `python -m generators fetch {source.name}` where there is a network and copy "
         f"{path.parent} here, or use the embedded set (--corpus embedded)"

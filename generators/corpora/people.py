@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from generators.corpora.questions import Question, QuestionSet
-from generators.draws import Draw
+from generators.random_streams import RandomStream
 
 __all__ = ["people_questions"]
 
@@ -19,11 +19,11 @@ _THINGS: Final = ("books", "clocks", "coins", "dogs", "horses", "maps", "paintin
 _MOST: Final = 1000
 
 
-def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
+def people_questions(random: RandomStream, *, hops: int, people: int = 96) -> QuestionSet:
     """Documents, one a person, and questions that one of them answers, or two.
 
     Args:
-        draw: Other draws give other people.
+        random: Other streams give other people.
         hops: 1, or 2: of one's teacher.
         people: How many; at most 1,000.
 
@@ -32,15 +32,15 @@ def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
     """
     if people > _MOST:
         raise ValueError(f"at most {_MOST} invented people have names of their own, not {people}")
-    names = _names(draw.stream("people"), people)
-    towns = _names(draw.stream("towns"), people)
+    names = _names(random.stream("people"), people)
+    towns = _names(random.stream("towns"), people)
     documents: list[str] = []
     questions: list[Question] = []
     for person, name in enumerate(names):
         # The teacher is an earlier person, so that chains of questions end.
-        teacher = draw.below(person) if person else None
-        town, trade, things = towns[person], draw.choice(_TRADES), draw.choice(_THINGS)
-        year = str(1500 + draw.below(500))
+        teacher = random.below(person) if person else None
+        town, trade, things = towns[person], random.choice(_TRADES), random.choice(_THINGS)
+        year = str(1500 + random.below(500))
         sentences = [
             f"{name} was born in {town} in {year}.",
             f"{name} worked as a {trade} and was known for a collection of {things}.",
@@ -49,7 +49,7 @@ def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
             sentences.append(f"The teacher of {name} was {names[teacher]}.")
         documents.append(" ".join(sentences))
         if hops == 1:
-            asked = draw.choice(
+            asked = random.choice(
                 (
                     (f"Where was {name} born?", town),
                     (f"In what year was {name} born?", year),
@@ -65,8 +65,8 @@ def people_questions(draw: Draw, *, hops: int, people: int = 96) -> QuestionSet:
     return QuestionSet(tuple(documents), tuple(questions))
 
 
-def _names(draw: Draw, count: int) -> list[str]:
+def _names(random: RandomStream, count: int) -> list[str]:
     found: dict[str, None] = {}
     while len(found) < count:
-        found[(draw.choice(_BEGINNINGS) + draw.choice(_MIDDLES) + draw.choice(_ENDS)).capitalize()] = None
+        found[(random.choice(_BEGINNINGS) + random.choice(_MIDDLES) + random.choice(_ENDS)).capitalize()] = None
     return list(found)

@@ -6,6 +6,8 @@ exactly as often as the parameters say; a longer prompt of the same example has 
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,14 +17,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Piece, TokenizedTexts, assemble, separately_counted
-from generators.budget import Draft, Rendered
+from generators.budget import PromptBuilder, Rendered
 from generators.corpora import words
 from generators.corpora.sets import Corpora, CorpusName
-from generators.draws import Draw
+from generators.oracles import last_match
+from generators.random_streams import RandomStream
 from generators.scoring import all_references
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = ["CommonWords", "common_words"]
@@ -32,7 +34,22 @@ _WORDS_AT_LEAST: Final = 64
 # Of the words that are expected to fit, for examples whose words are short.
 _SPARE: Final = 1.15
 _DEMONSTRATIONS: Final = 16
-_INTRODUCTION: Final = Piece(protocol.COMMON_WORDS_INTRODUCTION + "1.")
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Below is a numbered list of words. In these words, some appear more often than others. "
+    "Memorize the ones that appear most often.\n"
+)
+_QUESTION: Final = "\nQuestion: What are the {count} most common words in the above list?"
+_ANSWER_PREFIX: Final = " Answer: The top {count} words that appear most often in the list are:"
+_TOKENS_TO_GENERATE: Final = 120
+
+# The first number is the same in every list.
+_OPENING: Final = Piece(_INTRODUCTION + "1.")
+
+_ASKED: Final = re.compile(r"\nQuestion: What are the (\d+) most common words in the above list\?")
+_NUMBER: Final = re.compile(r"(?:^| )\d+\. ")
 
 
 @dataclass(frozen=True)
@@ -125,7 +142,9 @@ class _Vocabulary:
 
     def _tally(self) -> None:
         self.number_tokens = np.concatenate([[0], np.cumsum(self.numbers.counts)])
-        self.seamless = self.words.seamless_with(self.numbers) and self.numbers.seamless_with(self.words)
+        self.at_boundaries = self.words.meets_at_boundaries(self.numbers) and self.numbers.meets_at_boundaries(
+            self.words
+        )
 
     def expected_words(self, tokens: int, shape: _Shape) -> int:
         """About as many different words as lists of so many tokens hold."""
@@ -139,18 +158,18 @@ def _vocabulary(tokenizer: Tokenizer, corpora: Corpora) -> _Vocabulary:
     return _Vocabulary(tokenizer, corpora)
 
 
-class _WordDraw:
+class _WordOrder:
     """An example's words in random order: all of one round before any of the next.
 
     Args:
         vocabulary: What they are drawn from.
-        draw: The example's own draws.
+        random: The example's own random stream.
         expected: About as many words as will be asked for, which are then drawn at once.
     """
 
-    def __init__(self, vocabulary: _Vocabulary, draw: Draw, expected: int) -> None:
+    def __init__(self, vocabulary: _Vocabulary, random: RandomStream, expected: int) -> None:
         self._vocabulary = vocabulary
-        self._draw = draw
+        self._random = random
         self.expected = expected
         self._order: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -159,7 +178,7 @@ class _WordDraw:
         if count > len(self._order):
             self._vocabulary.reach(items=0, words_needed=count)
             words = self._vocabulary.rounds[0]
-            few = self._draw.distinct(words, min(max(count, self.expected), words // 2))
+            few = self._random.distinct(words, min(max(count, self.expected), words // 2))
             self._order = few if count <= len(few) else np.concatenate([few, *self._more(few, count)])
         return self._order[:count]
 
@@ -167,32 +186,44 @@ class _WordDraw:
         """The rest of the first round in random order, then as many other rounds as are needed."""
         edges = [0, *self._vocabulary.rounds]
         orders = [
-            begin + self._draw.stream("round", begin).order(end - begin)
+            begin + self._random.stream("round", begin).order(end - begin)
             for begin, end in pairwise(edges)
             if begin < count
         ]
         return [orders[0][~np.isin(orders[0], few)], *orders[1:]]
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    question = last_match(_ASKED, text)
+    if question is None:
+        return None
+    _, found, listed = text[: question.start()].rpartition(_INTRODUCTION)
+    if not found:
+        # A part of the list would give the wrong counts.
+        return ""
+    return " ".join(word for word, _ in Counter(_NUMBER.split(listed)[1:]).most_common(int(question[1])))
+
+
 @task(
     "cwe",
     CommonWords(),
-    tokens_to_generate=protocol.COMMON_WORDS_TOKENS_TO_GENERATE,
+    tokens_to_generate=_TOKENS_TO_GENERATE,
     score=all_references,
+    oracle=_oracle,
     has_depth=False,
     # As the demonstration words it.
     answer=lambda references: "".join(f" {number}. {word}" for number, word in enumerate(references, 1)),
 )
-def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft:
+def common_words(parameters: CommonWords, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its number of uncommon words is still open."""
-    vocabulary = _vocabulary(setting.tokenizer, setting.corpora)
-    shape, shown_shape = parameters.shape(setting.length)
-    drawn = _WordDraw(vocabulary, draw.stream("words"), vocabulary.expected_words(setting.length, shape))
+    vocabulary = _vocabulary(context.tokenizer, context.corpora)
+    shape, shown_shape = parameters.shape(context.length)
+    drawn = _WordOrder(vocabulary, random.stream("words"), vocabulary.expected_words(context.length, shape))
     answers = _texts(vocabulary, drawn.first(shape.common))
-    question = Piece(protocol.COMMON_WORDS_QUESTION.format(count=shape.common))
-    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
-    shown = _demonstrations(setting.tokenizer, setting.corpora, shown_shape, setting.shared.stream("shown").path)
-    first = draw.stream("demonstration").below(len(shown))
+    question = Piece(_QUESTION.format(count=shape.common))
+    answer_prefix = _ANSWER_PREFIX.format(count=shape.common)
+    shown = _demonstrations(context.tokenizer, context.corpora, shown_shape, context.shared.stream("shown").path)
+    first = random.stream("demonstration").below(len(shown))
     before = [
         piece
         for number in range(first, first + parameters.demonstrations)
@@ -201,12 +232,12 @@ def common_words(parameters: CommonWords, draw: Draw, setting: Setting) -> Draft
     costs = _Costs(vocabulary, drawn, shape)
 
     def render(units: int) -> Rendered:
-        listed = _listed(vocabulary, drawn, shape, units, draw.stream("list"))
-        return Rendered((*before, _INTRODUCTION, listed, question), answer_prefix)
+        listed = _listed(vocabulary, drawn, shape, units, random.stream("list"))
+        return Rendered((*before, _OPENING, listed, question), answer_prefix)
 
-    around = (*before, _INTRODUCTION, question, Piece(answer_prefix))
-    beside = setting.frame_tokens + separately_counted(setting.tokenizer, around)
-    return Draft(tuple(answers), costs.tokens, render, constant=vocabulary.seamless, beside=beside)
+    around = (*before, _OPENING, question, Piece(answer_prefix))
+    beside = context.template_tokens + separately_counted(context.tokenizer, around)
+    return PromptBuilder(tuple(answers), costs.tokens, render, constant=vocabulary.at_boundaries, beside=beside)
 
 
 @lru_cache(maxsize=16)
@@ -215,18 +246,18 @@ def _demonstrations(
 ) -> tuple[tuple[Piece, ...], ...]:
     """Solved examples that all examples choose from, so that each is tokenized once."""
     vocabulary = _vocabulary(tokenizer, corpora)
-    question = protocol.COMMON_WORDS_QUESTION.format(count=shape.common)
-    answer_prefix = protocol.COMMON_WORDS_ANSWER_PREFIX.format(count=shape.common)
+    question = _QUESTION.format(count=shape.common)
+    answer_prefix = _ANSWER_PREFIX.format(count=shape.common)
     result = []
     for number in range(_DEMONSTRATIONS):
-        draw = Draw(*path, number)
+        random = RandomStream(*path, number)
         # As many uncommon words as common ones, or three times as many: RULER's 20 and 40 words.
         uncommon = shape.common * shape.uncommon_frequency
-        words = _WordDraw(vocabulary, draw.stream("words"), shape.common + uncommon)
-        listed = _listed(vocabulary, words, shape, uncommon, draw)
+        words = _WordOrder(vocabulary, random.stream("words"), shape.common + uncommon)
+        listed = _listed(vocabulary, words, shape, uncommon, random)
         answer = _numbered(vocabulary, words.first(shape.common))
-        pieces = [_INTRODUCTION, listed, Piece(question + answer_prefix), answer]
-        if not tokenizer.marks_beginning and vocabulary.seamless:
+        pieces = [_OPENING, listed, Piece(question + answer_prefix), answer]
+        if not tokenizer.marks_beginning and vocabulary.at_boundaries:
             ids = np.array(assemble(tokenizer, pieces).ids, dtype=np.int32)
             pieces = [Piece("".join(piece.text for piece in pieces), ids)]
         result.append(tuple(pieces))
@@ -236,7 +267,7 @@ def _demonstrations(
 class _Costs:
     """The tokens of an example's list, after its first number, by its number of uncommon words."""
 
-    def __init__(self, vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape) -> None:
+    def __init__(self, vocabulary: _Vocabulary, drawn: _WordOrder, shape: _Shape) -> None:
         self._vocabulary, self._drawn, self._shape = vocabulary, drawn, shape
         self._words: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
 
@@ -264,17 +295,17 @@ def _numbered(vocabulary: _Vocabulary, order: npt.NDArray[np.int64]) -> Piece:
     texts = [""] * (2 * len(order))
     texts[::2], texts[1::2] = numbers.texts[: len(order)], words.chosen(order)
     return Piece(
-        "".join(texts), numbers.interleaved(np.arange(len(order)), words, order) if vocabulary.seamless else None
+        "".join(texts), numbers.interleaved(np.arange(len(order)), words, order) if vocabulary.at_boundaries else None
     )
 
 
-def _listed(vocabulary: _Vocabulary, drawn: _WordDraw, shape: _Shape, uncommon: int, draw: Draw) -> Piece:
+def _listed(vocabulary: _Vocabulary, drawn: _WordOrder, shape: _Shape, uncommon: int, random: RandomStream) -> Piece:
     """The numbered list after its first number, "1."."""
     items = shape.items(uncommon)
     vocabulary.reach(items=items, words_needed=0)
     order = drawn.first(shape.common + uncommon)
     frequencies = np.full(len(order), shape.uncommon_frequency)
     frequencies[: shape.common] = shape.frequency
-    whole = _numbered(vocabulary, np.repeat(order, frequencies)[draw.order(items)])
+    whole = _numbered(vocabulary, np.repeat(order, frequencies)[random.order(items)])
     numbers = vocabulary.numbers
     return Piece(whole.text[len(numbers.texts[0]) :], None if whole.ids is None else whole.ids[numbers.counts[0] :])

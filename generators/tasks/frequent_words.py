@@ -7,6 +7,7 @@ dots, to be ignored; the next three are the answer, and no other word is as freq
 from __future__ import annotations
 
 import string
+from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -14,12 +15,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from generators import protocol
 from generators.assembly import Piece, TokenizedTexts
-from generators.budget import Draft, Rendered
-from generators.draws import Draw
+from generators.budget import PromptBuilder, Rendered
+from generators.corpora.sets import Corpora
+from generators.random_streams import RandomStream
 from generators.scoring import all_references
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = ["FrequentWords", "frequent_words"]
@@ -28,6 +29,20 @@ _ANSWERS: Final = 3
 _TOKENS_A_WORD_OF_THE_VOCABULARY: Final = 50
 _WORDS_A_POOL: Final = 8192
 _WORDS_A_ROUND: Final = 4096
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Read the following coded text and track the frequency of each coded word. "
+    "Find the three most frequently appeared coded words."
+)
+_QUESTION: Final = (
+    "\nQuestion: Do not provide any explanation. Please ignore the dots '....'. "
+    "What are the three most frequently appeared words in the above coded text?"
+)
+_ANSWER_PREFIX: Final = " Answer: According to the coded text above, the three most frequently appeared words are:"
+_TOKENS_TO_GENERATE: Final = 50
+_DOTS: Final = "..."
 
 
 @dataclass(frozen=True)
@@ -54,16 +69,29 @@ class FrequentWords:
             raise ValueError(f"vocabulary must be 0 or between {_ANSWERS + 1} and 10000, not {self.vocabulary}")
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    before, asked, _ = text.rpartition(_QUESTION)
+    if not asked:
+        return None
+    _, found, coded = before.rpartition(_INTRODUCTION)
+    if not found:
+        # A part of the text would give the wrong counts.
+        return ""
+    counts = Counter(word for word in coded.split() if word != _DOTS)
+    return " ".join(word for word, _ in counts.most_common(_ANSWERS))
+
+
 @task(
     "fwe",
     FrequentWords(),
-    tokens_to_generate=protocol.FREQUENT_WORDS_TOKENS_TO_GENERATE,
+    tokens_to_generate=_TOKENS_TO_GENERATE,
     score=all_references,
+    oracle=_oracle,
     has_depth=False,
 )
-def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> Draft:
+def frequent_words(parameters: FrequentWords, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its number of words is still open."""
-    room = setting.length - setting.tokens_to_generate
+    room = context.length - context.tokens_to_generate
     possible = len(string.ascii_lowercase) ** parameters.word_length
     wanted = parameters.vocabulary or max(room // _TOKENS_A_WORD_OF_THE_VOCABULARY, _ANSWERS + 1)
     # Half of all words that are possible, so that drawing different ones comes to an end.
@@ -72,10 +100,10 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
     # Twice the words that can occur, so that examples choose different ones.
     occurring = min(vocabulary, int(np.count_nonzero(room * shares >= 1)) + 1)
     words = min(max(_WORDS_A_POOL, 2 * occurring), possible // 2)
-    pool = _pool(setting.tokenizer, parameters.word_length, words, setting.shared.stream("words").path)
+    coded = _coded_words(context.tokenizer, parameters.word_length, words, context.shared.stream("words").path)
     # By rank: dots, then the example's own choice of words.
-    ranked = np.concatenate([[0], 1 + draw.stream("words").distinct(words, min(occurring, words // 2))])
-    tokens_of = pool.tokenized.counts[ranked]
+    ranked = np.concatenate([[0], 1 + random.stream("words").distinct(words, min(occurring, words // 2))])
+    tokens_of = coded.tokenized.counts[ranked]
 
     def counts(units: int) -> npt.NDArray[np.int64]:
         # Beyond the sizes that have ties now and then, every size is possible.
@@ -90,35 +118,34 @@ def frequent_words(parameters: FrequentWords, draw: Draw, setting: Setting) -> D
     def render(units: int) -> Rendered:
         found = counts(units)
         order = np.repeat(ranked[: len(found)], found)
-        order = order[draw.stream("text").order(len(order))]
-        text = "".join(pool.tokenized.chosen(order))
-        piece = Piece(text, pool.tokenized.strung(order) if pool.seamless else None)
-        introduction, question = protocol.FREQUENT_WORDS_INTRODUCTION, protocol.FREQUENT_WORDS_QUESTION
-        return Rendered((Piece(introduction), piece, Piece(question)), protocol.FREQUENT_WORDS_ANSWER_PREFIX)
+        order = order[random.stream("text").order(len(order))]
+        text = "".join(coded.tokenized.chosen(order))
+        piece = Piece(text, coded.tokenized.strung(order) if coded.at_boundaries else None)
+        return Rendered((Piece(_INTRODUCTION), piece, Piece(_QUESTION)), _ANSWER_PREFIX)
 
-    answers = [pool.tokenized.texts[rank][1:] for rank in ranked[1 : _ANSWERS + 1].tolist()]
-    return Draft(tuple(answers), tokens, render, constant=pool.seamless)
+    answers = [coded.tokenized.texts[rank][1:] for rank in ranked[1 : _ANSWERS + 1].tolist()]
+    return PromptBuilder(tuple(answers), tokens, render, constant=coded.at_boundaries)
 
 
-class _Pool:
+class _CodedWords:
     """Random words that the examples of a task choose from, so that each is tokenized once; dots come first."""
 
     def __init__(self, tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> None:
-        known = {" " + protocol.DOTS: None}
-        draw, number = Draw(*path), 0
+        known = {" " + _DOTS: None}
+        random, number = RandomStream(*path), 0
         while len(known) <= words:
-            numbers = draw.stream(number).numbers(_WORDS_A_ROUND * letters)
+            numbers = random.stream(number).numbers(_WORDS_A_ROUND * letters)
             spelled = (numbers % len(string.ascii_lowercase) + ord("a")).astype(np.uint8).tobytes().decode()
             known.update(dict.fromkeys(" " + spelled[i : i + letters] for i in range(0, len(spelled), letters)))
             number += 1
         self.tokenized = TokenizedTexts(tokenizer, list(known)[: words + 1])
         joins = tokenizer.joins
-        self.seamless = joins("aa", " ab") and joins("..", " ab") and joins("aa", " ..") and joins("..", " ..")
+        self.at_boundaries = joins("aa", " ab") and joins("..", " ab") and joins("aa", " ..") and joins("..", " ..")
 
 
 @lru_cache(maxsize=16)
-def _pool(tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> _Pool:
-    return _Pool(tokenizer, letters, words, path)
+def _coded_words(tokenizer: Tokenizer, letters: int, words: int, path: tuple[str | int, ...]) -> _CodedWords:
+    return _CodedWords(tokenizer, letters, words, path)
 
 
 @lru_cache(maxsize=64)

@@ -6,7 +6,9 @@ of the same subject are the first to stand beside them.
 
 from __future__ import annotations
 
+import re
 from bisect import bisect_right
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
@@ -14,15 +16,14 @@ from typing import Final, Literal
 
 import numpy as np
 
-from generators import protocol
 from generators.assembly import Piece
-from generators.budget import Draft, Rendered
+from generators.budget import PromptBuilder, Rendered
 from generators.corpora.people import people_questions
 from generators.corpora.questions import Question, QuestionSet
-from generators.corpora.sets import CorpusName
-from generators.draws import Draw
+from generators.corpora.sets import Corpora, CorpusName
+from generators.random_streams import RandomStream
 from generators.scoring import best_reference
-from generators.tasks.registry import Setting, task
+from generators.tasks.registry import TaskContext, task
 from generators.tokenization import Tokenizer
 
 __all__ = ["QuestionAnswering", "question_answering", "question_set"]
@@ -32,6 +33,29 @@ _RANKS_AT_ONCE: Final = 64
 _KINDS: Final = ("single_hop", "two_hop", "single_hop_people", "two_hop_people")
 # Enough for any pocket length; beyond, documents come again.
 _PEOPLE: Final = 400
+
+# RULER's words (Copyright (c) 2024, NVIDIA CORPORATION, Apache License 2.0; see NOTICE): a model asked in other
+# words is measured on another scale.
+_INTRODUCTION: Final = (
+    "Answer the question based on the given documents. Only give me the answer and do not output any other words."
+    "\n\nThe following are given documents.\n\n"
+)
+_HEADER: Final = "Document {number}:\n"
+_QUESTION: Final = (
+    "\n\nAnswer the question based on the given documents. Only give me the answer and do not output any other words."
+    "\n\nQuestion: {question}"
+)
+_ANSWER_PREFIX: Final = " Answer:"
+_TOKENS_TO_GENERATE: Final = 32
+
+# What is asked of a person, and the sentences to follow from one name to the next, up to the answer.
+_OF_PEOPLE: Final = (
+    (r"Where was the teacher of (\w+) born\?", (r"The teacher of {} was (\w+)\.", r"\b{} was born in (\w+) in ")),
+    (r"Where was (\w+) born\?", (r"\b{} was born in (\w+) in ",)),
+    (r"In what year was (\w+) born\?", (r"\b{} was born in \w+ in (\d+)\.",)),
+    (r"What did (\w+) work as\?", (r"\b{} worked as a (\w+) ",)),
+    (r"What did (\w+) collect\?", (r"\b{} worked as a \w+ and was known for a collection of (\w+)\.",)),
+)
 
 
 @dataclass(frozen=True)
@@ -65,43 +89,43 @@ class QuestionAnswering:
             raise ValueError(f"{fewest}, not {self.documents}")
 
 
-def question_answering(parameters: QuestionAnswering, draw: Draw, setting: Setting) -> Draft:
+def question_answering(parameters: QuestionAnswering, random: RandomStream, context: TaskContext) -> PromptBuilder:
     """The prompt of one example; its number of documents is still open."""
-    questions = question_set(parameters, setting)
-    order = _order(setting.shared.stream(parameters.questions).path, len(questions.questions))
-    question = questions.questions[order[setting.index % len(order)]]
-    shelf = _Shelf(questions, question, draw, setting)
+    questions = question_set(parameters, context)
+    order = _order(context.shared.stream(parameters.questions).path, len(questions.questions))
+    question = questions.questions[order[context.index % len(order)]]
+    shelf = _Shelf(questions, question, random, context)
     most = max(parameters.documents - len(question.gold), 0) + 1 if parameters.documents else None
-    asked = Piece(protocol.DOCUMENTS_QUESTION.format(question=question.text.strip()))
+    asked = Piece(_QUESTION.format(question=question.text.strip()))
 
     def render(units: int) -> Rendered:
         pieces, gold, depths = shelf.pieces(units)
         return Rendered(
-            pieces=(Piece(protocol.DOCUMENTS_INTRODUCTION), *pieces, asked),
-            answer_prefix=protocol.DOCUMENTS_ANSWER_PREFIX,
+            pieces=(Piece(_INTRODUCTION), *pieces, asked),
+            answer_prefix=_ANSWER_PREFIX,
             needles=tuple(1 + place for place in gold),
             depths=depths,
         )
 
-    return Draft(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
+    return PromptBuilder(question.answers, shelf.tokens, render, constant=shelf.constant, most=most)
 
 
-def question_set(parameters: QuestionAnswering, setting: Setting) -> QuestionSet:
+def question_set(parameters: QuestionAnswering, context: TaskContext) -> QuestionSet:
     """The questions and documents that examples are made from."""
     if parameters.corpus is None:
-        return _people(setting.shared.stream("people").path, parameters.needed)
-    questions: QuestionSet = getattr(setting.corpora, parameters.corpus)
+        return _people(context.shared.stream("people").path, parameters.needed)
+    questions: QuestionSet = getattr(context.corpora, parameters.corpus)
     return questions
 
 
 @lru_cache(maxsize=8)
 def _people(path: tuple[str | int, ...], hops: int) -> QuestionSet:
-    return people_questions(Draw(*path), hops=hops, people=_PEOPLE)
+    return people_questions(RandomStream(*path), hops=hops, people=_PEOPLE)
 
 
 @lru_cache(maxsize=8)
 def _order(path: tuple[str | int, ...], count: int) -> list[int]:
-    return Draw(*path).order(count).tolist()
+    return RandomStream(*path).order(count).tolist()
 
 
 class _Library:
@@ -111,18 +135,18 @@ class _Library:
         documents: The texts, with what stands between one and the next header where that is the text's.
         last: The same without it.
         counts: The tokens of each document.
-        seamless: Whether documents and headers meet at seams, whichever they are.
+        at_boundaries: Whether documents and headers meet at token boundaries, whichever they are.
     """
 
     def __init__(self, tokenizer: Tokenizer, questions: QuestionSet) -> None:
         self._tokenizer = tokenizer
-        # Line ends go to the side of a document's header where they meet its text at a seam.
+        # Line ends go to the side of a document's header where they meet its text at a token boundary.
         self._before, after = ("\n\n", "") if tokenizer.joins("a.", "\n\nD") else ("", "\n\n")
         self.documents = [self._piece(text + after) for text in questions.documents]
         self.last = [self._piece(text) for text in questions.documents] if after else self.documents
         self.counts = [len(ids) for piece in self.documents if (ids := piece.ids) is not None]
         header = self._header_text(0)
-        self.seamless = all(
+        self.at_boundaries = all(
             tokenizer.joins(header, piece.text) and tokenizer.joins(piece.text, header) for piece in self.documents
         )
         self._headers: list[Piece] = []
@@ -131,7 +155,7 @@ class _Library:
         return Piece(text, np.array(self._tokenizer.continued(text).ids, dtype=np.int32))
 
     def _header_text(self, place: int) -> str:
-        return self._before + protocol.DOCUMENT_HEADER.format(number=place + 1)
+        return self._before + _HEADER.format(number=place + 1)
 
     def header(self, place: int) -> Piece:
         """The header of the document at a place."""
@@ -148,25 +172,25 @@ def _library(tokenizer: Tokenizer, questions: QuestionSet) -> _Library:
 class _Shelf:
     """The documents of one example: what answers the question, then distractors, as many as are asked for."""
 
-    def __init__(self, questions: QuestionSet, question: Question, draw: Draw, setting: Setting) -> None:
-        self._library = _library(setting.tokenizer, questions)
+    def __init__(self, questions: QuestionSet, question: Question, random: RandomStream, context: TaskContext) -> None:
+        self._library = _library(context.tokenizer, questions)
         self._gold = question.gold
-        self._depth = setting.depth
-        self._draw = draw
-        near = draw.stream("near").order(len(question.near)).tolist()
+        self._depth = context.depth
+        self._random = random
+        near = random.stream("near").order(len(question.near)).tolist()
         held = {*question.gold, *question.near}
-        rest = [i for i in draw.stream("rest").order(len(questions.documents)).tolist() if i not in held]
+        rest = [i for i in random.stream("rest").order(len(questions.documents)).tolist() if i not in held]
         # A set that is used up begins again, but what answers the question is there once.
         self._distractors = [question.near[i] for i in near] + rest
         self._tokens = [0]
         # Ranks in the order of the prompt: what answers the question, then distractors.
-        self._own_ranks = [draw.fraction() for _ in self._gold]
+        self._own_ranks = [random.fraction() for _ in self._gold]
         self._ranks: list[int] = []
 
     @property
     def constant(self) -> bool:
-        """As `Draft.constant`."""
-        return self._library.seamless
+        """As `PromptBuilder.constant`."""
+        return self._library.at_boundaries
 
     def tokens(self, units: int) -> int:
         """The tokens of `units` - 1 distractors with their headers; what answers is constant."""
@@ -183,7 +207,7 @@ class _Shelf:
         documents, gold = self._ordered(units - 1)
         library = self._library
         before = [0, *accumulate(library.counts[document] for document in documents)]
-        pieces: list[Piece] = [Piece(protocol.DOCUMENT_HEADER.format(number=1))]
+        pieces: list[Piece] = [Piece(_HEADER.format(number=1))]
         for place, document in enumerate(documents[:-1], 1):
             pieces += (library.documents[document], library.header(place))
         pieces.append(library.last[documents[-1]])
@@ -193,7 +217,7 @@ class _Shelf:
     def _ordered(self, distractors: int) -> tuple[list[int], list[int]]:
         """Documents in the order of the prompt, and the places of those that answer."""
         while len(self._ranks) < distractors:
-            self._ranks += self._draw.stream("ranks", len(self._ranks)).numbers(_RANKS_AT_ONCE).tolist()
+            self._ranks += self._random.stream("ranks", len(self._ranks)).numbers(_RANKS_AT_ONCE).tolist()
         ranks = self._ranks[:distractors]
         order = sorted(range(distractors), key=ranks.__getitem__)
         documents = [self._distractors[number % len(self._distractors)] for number in order]
@@ -210,12 +234,61 @@ class _Shelf:
         return documents, [final[i] for i in range(len(self._gold))]
 
 
+def _oracle(text: str, corpora: Corpora) -> str | None:
+    # It knows the answers of all questions, but gives one only where the documents it follows from are in the text.
+    _, found, asked = text.rpartition(_QUESTION.format(question=""))
+    if not found:
+        return None
+    asked = asked.rpartition(_ANSWER_PREFIX)[0]
+    for questions in _held(corpora):
+        # A chat template's words may stand between the question and the answer prefix.
+        question = questions.by_text.get(asked.strip()) or next(
+            (each for words, each in questions.by_text.items() if asked.startswith(words)), None
+        )
+        if question is not None:
+            seen = all(":\n" + questions.documents[gold] in text for gold in question.gold)
+            return min(question.answers, key=len) if seen else ""
+    return _answer_about_people(text, asked)
+
+
+@dataclass(frozen=True)
+class _Answered:
+    """The questions of a set by their words."""
+
+    documents: tuple[str, ...]
+    by_text: Mapping[str, Question]
+
+
+@lru_cache(maxsize=8)
+def _answered(questions: QuestionSet) -> _Answered:
+    return _Answered(questions.documents, {question.text.strip(): question for question in questions.questions})
+
+
+def _held(corpora: Corpora) -> Iterator[_Answered]:
+    yield _answered(corpora.single_hop)
+    yield _answered(corpora.two_hop)
+
+
+def _answer_about_people(text: str, asked: str) -> str | None:
+    for question, sentences in _OF_PEOPLE:
+        found = re.match(question, asked)
+        if found is None:
+            continue
+        for sentence in sentences:
+            found = re.search(sentence.format(found[1]), text)
+            if found is None:
+                return ""
+        return found[1]
+    return None
+
+
 for _name, _parameters in (("qa_1", QuestionAnswering("single_hop")), ("qa_2", QuestionAnswering("two_hop"))):
     task(
         _name,
         _parameters,
-        tokens_to_generate=protocol.DOCUMENTS_TOKENS_TO_GENERATE,
+        tokens_to_generate=_TOKENS_TO_GENERATE,
         score=best_reference,
+        oracle=_oracle,
         # The references are other wordings of one answer.
         answer=lambda references: " " + references[0],
     )(question_answering)

@@ -1,18 +1,26 @@
-"""The registry of tasks: a task is a pure function that registers itself under a name."""
+"""The registry of tasks: a task is a pure function that registers itself under a name.
+
+Every module of this folder is imported on the first look at the registry. A module elsewhere adds its tasks
+by being imported, for example by pytest's `-p my_tasks` or by `python -m generators -p my_tasks`.
+"""
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final, TypeVar
 
-from generators.budget import Draft
+from generators.budget import PromptBuilder
 from generators.corpora.sets import Corpora, CorpusName
-from generators.draws import Draw
+from generators.random_streams import RandomStream
 from generators.tokenization import Tokenizer
 
-__all__ = ["RULER", "Setting", "Task", "listed_answer", "task", "tasks"]
+__all__ = ["RULER", "Task", "TaskContext", "listed_answer", "task", "tasks"]
 
 # RULER's thirteen tasks, in its order.
 RULER: Final = (
@@ -33,29 +41,29 @@ RULER: Final = (
 
 
 @dataclass(frozen=True)
-class Setting:
-    """What a task may use besides its own parameters and its draws.
+class TaskContext:
+    """What a task may use besides its own parameters and its random stream.
 
     Attributes:
         index: The example's number within its cell.
         length: Prompt plus answer, in tokens.
         tokens_to_generate: Tokens kept free for the answer.
-        frame_tokens: Tokens that the model's frame takes.
+        template_tokens: Tokens that the model's prompt template takes.
         tokenizer: The model's own.
         corpora: Essays, questions and words.
         depth: Where what answers the question goes, in percent of the haystack; None draws it as
             RULER does.
-        shared: Draws that all examples of the task share.
+        shared: The random stream that all examples of the task share.
     """
 
     index: int
     length: int
     tokens_to_generate: int
-    frame_tokens: int
+    template_tokens: int
     tokenizer: Tokenizer
     corpora: Corpora
     depth: float | None
-    shared: Draw
+    shared: RandomStream
 
 
 def listed_answer(references: Sequence[str]) -> str:
@@ -69,10 +77,12 @@ class Task:
 
     Attributes:
         name: Its name in options, cells and snapshots.
-        parameters: The frozen dataclass handed to `draft`.
+        parameters: The frozen dataclass handed to `build`.
         tokens_to_generate: RULER's generation budget in tokens.
         score: Prediction and references to a score in [0, 1].
-        draft: Parameters, draws and setting to a prompt of open size.
+        build: Parameters, random stream and context to a prompt of open size.
+        oracle: The end of a prompt, answer prefix included, to the answer that a perfect reader gives, or as
+            much of it as the text gives away; None where the text does not ask what this task asks.
         has_depth: Whether what answers the question can be put at a depth.
         answer: References to the words of a right answer, as they follow the answer prefix.
     """
@@ -81,7 +91,8 @@ class Task:
     parameters: Any
     tokens_to_generate: int
     score: Callable[[str, Sequence[str]], float]
-    draft: Callable[[Any, Draw, Setting], Draft]
+    build: Callable[[Any, RandomStream, TaskContext], PromptBuilder]
+    oracle: Callable[[str, Corpora], str | None]
     has_depth: bool = True
     answer: Callable[[Sequence[str]], str] = listed_answer
 
@@ -109,7 +120,7 @@ class Task:
 
 _registry: dict[str, Task] = {}
 
-Function = TypeVar("Function", bound=Callable[[Any, Draw, Setting], Draft])
+Function = TypeVar("Function", bound=Callable[[Any, RandomStream, TaskContext], PromptBuilder])
 
 
 def task(
@@ -118,19 +129,23 @@ def task(
     *,
     tokens_to_generate: int,
     score: Callable[[str, Sequence[str]], float],
+    oracle: Callable[[str, Corpora], str | None],
     has_depth: bool = True,
     answer: Callable[[Sequence[str]], str] = listed_answer,
 ) -> Callable[[Function], Function]:
-    """Registers the decorated function as a task.
+    """Registers the decorated function as a task; the arguments are the fields of `Task`.
 
     Raises:
-        ValueError: The name is taken.
+        ValueError: The name is taken, or the parameters are no dataclass.
     """
+    if not is_dataclass(parameters) or isinstance(parameters, type):
+        raise ValueError(f"the parameters of task {name!r} must be an instance of a dataclass, not {parameters!r}")
 
     def register(function: Function) -> Function:
         if name in _registry:
-            raise ValueError(f"a task named {name!r} is registered already")
-        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, has_depth, answer)
+            other = _registry[name].build.__module__
+            raise ValueError(f"{function.__module__}: a task named {name!r} is registered already, by {other}")
+        _registry[name] = Task(name, parameters, tokens_to_generate, score, function, oracle, has_depth, answer)
         return function
 
     return register
@@ -138,13 +153,12 @@ def task(
 
 def tasks() -> Mapping[str, Task]:
     """Every registered task by name."""
-    # Each registers its tasks on import.
-    from generators.tasks import (  # noqa: F401
-        common_words,
-        frequent_words,
-        needles,
-        question_answering,
-        variable_tracking,
-    )
-
+    _import_tasks()
     return MappingProxyType(_registry)
+
+
+@cache
+def _import_tasks() -> None:
+    """Imports the modules beside this one; each registers its tasks."""
+    for module in pkgutil.iter_modules([str(Path(__file__).parent)]):
+        importlib.import_module(f"{__package__}.{module.name}")

@@ -15,12 +15,13 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from generators.corpora.essays import Corpus, embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
 from generators.tasks.needles import HaystackKind, Kind, NeedleInAHaystack
-from generators.tokenization import Encoding, FileTokenizer, SeamTokenizer
+from generators.tokenization import Encoding, PieceTokenizer
+from generators.tokenizer_files import FileTokenizer
 
 __all__ = ["ByteTokenizer", "CorporaOf", "WhitespaceTokenizer", "corpora", "lengths", "needle_parameters", "tokenizers"]
 
 
-class ByteTokenizer(SeamTokenizer):
+class ByteTokenizer(PieceTokenizer):
     """One token a byte of UTF-8."""
 
     fingerprint = "bytes"
@@ -31,15 +32,19 @@ class ByteTokenizer(SeamTokenizer):
         super().__init__(lambda left, right: bool(left and right))
 
     def encode(self, text: str) -> Encoding:
-        ids = text.encode()
-        starts = tuple(i for i, character in enumerate(text) for _ in character.encode())
-        return Encoding(tuple(ids), starts)
+        ids = tuple(text.encode())
+        if text.isascii():
+            return Encoding(ids, tuple(range(len(text))))
+        return Encoding(ids, tuple(i for i, character in enumerate(text) for _ in character.encode()))
+
+    def all_continued(self, pieces: Sequence[str]) -> list[Sequence[int]]:
+        return [piece.encode() for piece in pieces]
 
     def decode(self, ids: Sequence[int]) -> str:
         return bytes(ids).decode(errors="replace")
 
 
-class WhitespaceTokenizer(SeamTokenizer):
+class WhitespaceTokenizer(PieceTokenizer):
     """One token a word, as a hash; white space is dropped."""
 
     fingerprint = "whitespace"
@@ -52,6 +57,9 @@ class WhitespaceTokenizer(SeamTokenizer):
     def encode(self, text: str) -> Encoding:
         words = list(re.finditer(r"\S+", text))
         return Encoding(tuple(sum(word[0].encode()) for word in words), tuple(word.start() for word in words))
+
+    def all_continued(self, pieces: Sequence[str]) -> list[Sequence[int]]:
+        return [[sum(word.encode()) for word in piece.split()] for piece in pieces]
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
@@ -87,7 +95,7 @@ def trained_tokenizer(vocabulary: int, split: bool, first_word: int) -> FileToke
 # One of each kind, so that what is tokenized once is remembered.
 tokenizers = st.one_of(
     st.sampled_from([ByteTokenizer(), WhitespaceTokenizer()]),
-    st.builds(trained_tokenizer, st.sampled_from([300, 600, 1500]), st.booleans(), st.sampled_from([0, 4000, 9000])),
+    st.builds(trained_tokenizer, st.sampled_from([300, 1500]), st.booleans(), st.just(0)),
 )
 
 # Mostly short, so that many examples are tried; now and then as long as the paper's.
@@ -119,6 +127,6 @@ def _corpora_with_a_part_of_the_essays(first: int, words: int) -> CorporaOf:
 
 
 # Short ones are exhausted and begin again.
-corpora = st.builds(
-    _corpora_with_a_part_of_the_essays, st.sampled_from([0, 777, 5000]), st.sampled_from([40, 1000, 10_000])
+corpora = st.sampled_from([(0, 40), (777, 1000), (5000, 5000)]).map(
+    lambda part: _corpora_with_a_part_of_the_essays(*part)
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from generators.corpora.essays import Corpus
-from generators.draws import Draw
+from generators.random_streams import RandomStream
 from generators.tokenization import Tokenizer
 from zoo.training.needle_texts import NeedleTexts
 from zoo.training.task_texts import TaskTexts
@@ -13,15 +13,15 @@ __all__ = ["MixedTexts"]
 
 
 class MixedTexts:
-    """Draws texts of at most `context` tokens, each a function of its draw and round alone."""
+    """Draws texts of at most `context` tokens, each a function of its random stream and round alone."""
 
     def __init__(self, mixture: Mixture, tokenizer: Tokenizer, ends: Ends, essays: Corpus) -> None:
         self._mixture = mixture
         self._needles = NeedleTexts(mixture, tokenizer, ends, essays)
         self._tasks = TaskTexts(mixture, tokenizer, ends, essays)
 
-    def text(self, draw: Draw, round_number: int, context: int) -> TrainingText:
+    def text(self, random: RandomStream, round_number: int, context: int) -> TrainingText:
         """One text; where the drawn task does not fit the context, one about needles."""
-        kind = weighted(draw, self._mixture.texts)
-        text = None if kind == NEEDLES else self._tasks.text(kind, draw.stream(kind), round_number, context)
-        return self._needles.text(draw, context) if text is None else text
+        kind = weighted(random, self._mixture.texts)
+        text = None if kind == NEEDLES else self._tasks.text(kind, random.stream(kind), round_number, context)
+        return self._needles.text(random, context) if text is None else text

@@ -11,8 +11,8 @@ from generators.corpora.essays import Corpus
 from generators.corpora.people import people_questions
 from generators.corpora.questions import QuestionSet
 from generators.corpora.sets import WordList
-from generators.draws import TRAINING, Draw
 from generators.examples import Example, ExampleSource
+from generators.random_streams import TRAINING, RandomStream
 from generators.tasks.registry import Task, tasks
 from generators.tokenization import Tokenizer
 from zoo.training.texts import Ends, Mixture, Part, TrainingText, encoded
@@ -38,11 +38,11 @@ class TrainingCorpora:
 
     @cached_property
     def single_hop(self) -> QuestionSet:
-        return people_questions(Draw(TRAINING, "single_hop", self._round), hops=1)
+        return people_questions(RandomStream(TRAINING, "single_hop", self._round), hops=1)
 
     @cached_property
     def two_hop(self) -> QuestionSet:
-        return people_questions(Draw(TRAINING, "two_hop", self._round), hops=2)
+        return people_questions(RandomStream(TRAINING, "two_hop", self._round), hops=2)
 
     @cached_property
     def words(self) -> WordList:
@@ -50,7 +50,7 @@ class TrainingCorpora:
 
 
 class TaskTexts:
-    """Draws texts of at most `context` tokens, each a function of its draw and round alone."""
+    """Draws texts of at most `context` tokens, each a function of its random stream and round alone."""
 
     def __init__(self, mixture: Mixture, tokenizer: Tokenizer, ends: Ends, essays: Corpus) -> None:
         self._mixture = mixture
@@ -58,16 +58,16 @@ class TaskTexts:
         self._ends = ends
         self._corpora = lru_cache(maxsize=2)(lambda round_number: TrainingCorpora(essays, round_number))
 
-    def text(self, name: str, draw: Draw, round_number: int, context: int) -> TrainingText | None:
+    def text(self, name: str, random: RandomStream, round_number: int, context: int) -> TrainingText | None:
         """One text of a task; none where the task does not fit the context."""
         changes: dict[str, Any] = {**self._mixture.parameters.get(name, {})}
-        if hasattr(tasks()[name].parameters, "demonstrations") and draw.below(2):
+        if hasattr(tasks()[name].parameters, "demonstrations") and random.below(2):
             changes["demonstrations"] = 0
         hops = getattr(tasks()[name].parameters, "hops", None)
         if hops is not None and self._mixture.any_hops:
-            changes["hops"] = 1 + draw.below(hops)
+            changes["hops"] = 1 + random.below(hops)
         task = tasks()[name].variant(name, changes)
-        index = draw.below(_INDICES)
+        index = random.below(_INDICES)
         source = ExampleSource(
             task=task,
             length=context,
@@ -75,12 +75,12 @@ class TaskTexts:
             corpora=self._corpora(round_number),
             tokens_to_generate=0,
             namespace=TRAINING,
-            frame=self._ends.first,
+            prompt_template=self._ends.first,
             seed=round_number,
         )
         try:
             # How long the answer is does not depend on the length, but on which example it is.
-            references = source.draft(index).references
+            references = source.builder(index).references
             room = self._tokenizer.count(task.answer(references)) + 1
             example = replace(source, tokens_to_generate=room).example(index)
         except LengthTooSmall:

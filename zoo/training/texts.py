@@ -103,17 +103,17 @@ class Ends:
     """What a model wants around questions and after answers.
 
     Attributes:
-        first: The frame of the first question.
+        first: The prompt template of the first question.
         later: That of every other: the user's turn again, but not the beginning of the sequence.
         end: The token that ends an answer.
     """
 
-    first: Frame
-    later: Frame
+    first: PromptTemplate
+    later: PromptTemplate
     end: Special
 
 
-def ends(card: Card, tokenizer: Tokenizer, frame: Frame) -> Ends:
+def ends(card: Card, tokenizer: Tokenizer, prompt_template: PromptTemplate) -> Ends:
     """What the model of a card wants.
 
     Raises:
@@ -121,10 +121,10 @@ def ends(card: Card, tokenizer: Tokenizer, frame: Frame) -> Ends:
     """
     if tokenizer.end_of_sequence is None:
         raise ValueError(f"model {card.name}: training needs an end_of_sequence on its card")
-    later = frame
+    later = prompt_template
     if card.beginning_of_sequence is not None:
-        later = Frame(frame.before[1:], frame.after)
-    return Ends(frame, later, Special(card.end_of_sequence or "", tokenizer.end_of_sequence))
+        later = PromptTemplate(prompt_template.before[1:], prompt_template.after)
+    return Ends(prompt_template, later, Special(card.end_of_sequence or "", tokenizer.end_of_sequence))
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,10 @@ def encoded(tokenizer: Tokenizer, parts: list[Part], context: int) -> TrainingTe
     return TrainingText(tuple(ids[:context]), tuple(answer[:context]))
 
 
-def weighted(draw: Draw, weights: Mapping[Name, float]) -> Name:
+def weighted(random: RandomStream, weights: Mapping[Name, float]) -> Name:
     """One of the names, as often as its weight says."""
     names = list(weights)
-    point = draw.fraction() * sum(weights.values())
+    point = random.fraction() * sum(weights.values())
     for name, edge in zip(names, accumulate(weights.values()), strict=True):
         if point < edge:
             return name

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from generators.budget import LengthTooSmall
 from generators.corpora.sets import Corpora, EmbeddedCorpora
-from generators.draws import TRAINING
 from generators.examples import ExampleSource
+from generators.random_streams import TRAINING
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from zoo.cards import FOLDER
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from generators.corpora.essays import embedded_essays
 from generators.corpora.sets import EmbeddedCorpora
-from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
+from generators.random_streams import TRAINING, RandomStream
 from generators.tasks.registry import tasks
 from models.decoding.greedy import GreedySettings, greedy
 from models.loading import load, prompting
@@ -67,7 +67,7 @@ class Trainer:
         self._zoo = zoo
         self._seconds = 0.0
         self._smoothed: list[float] | None = None
-        self.tokenizer, self._frame = prompting(self.card, zoo.folder)
+        self.tokenizer, self._prompt_template = prompting(self.card, zoo.folder)
         self._texts: tuple[Mixture, MixedTexts] | None = None
         self.model = self._begun().to(self.device)
         matrices = [p for n, p in self.model.named_parameters() if p.ndim == 2 and "embed" not in n]
@@ -119,7 +119,7 @@ class Trainer:
             EmbeddedCorpora(),
             tokens_to_generate,
             namespace=TRAINING,
-            frame=self._frame,
+            prompt_template=self._prompt_template,
         )
         examples = source.examples(samples)
         self.model.eval()
@@ -194,7 +194,7 @@ class Trainer:
         """What draws the texts of the step."""
         mixture = self.recipe.mixture_at(self.step)
         if self._texts is None or self._texts[0] != mixture:
-            around = ends(self.card, self.tokenizer, self._frame)
+            around = ends(self.card, self.tokenizer, self._prompt_template)
             self._texts = mixture, MixedTexts(mixture, self.tokenizer, around, embedded_essays())
         return self._texts[1]
 
@@ -205,8 +205,8 @@ class Trainer:
         ids = torch.full((rows, context + 1), _PADDING)
         answers = torch.zeros(rows, context + 1, dtype=torch.bool)
         for row in range(rows):
-            draw = Draw(TRAINING, "texts", self.recipe.seed, self.step, row)
-            text = texts.text(draw, self.step // _STEPS_A_ROUND, context + 1)
+            random = RandomStream(TRAINING, "texts", self.recipe.seed, self.step, row)
+            text = texts.text(random, self.step // _STEPS_A_ROUND, context + 1)
             ids[row, : len(text.ids)] = torch.tensor(text.ids)
             answers[row, : len(text.ids)] = torch.tensor(text.answer)
         return ids.to(self.device), answers.to(self.device)

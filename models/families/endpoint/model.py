@@ -236,7 +236,7 @@ def connect(
     Args:
         server: The server.
         tokenizer: The model's tokenizer.
-        probe: A short prompt in the frame that the model wants.
+        probe: A short prompt in the prompt template that the model wants.
         special: Names of special tokens that the prompts may hold beside those that the tokenizer lists.
         beginning_of_sequence: The token that prompts begin with.
 

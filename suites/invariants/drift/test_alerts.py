@@ -41,7 +41,7 @@ from fixtures.options import OPTIONS
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from suites.support.runs import REPOSITORY, SmallZoo, run
 from suites.support.sample_results import sample_result
 from zoo.cards import load_zoo

@@ -82,7 +82,7 @@ def test_a_familys_own_libraries_are_suspected_first():
         ("mamba-ssm", None, "2.3.2", "mamba-ssm: not installed → 2.3.2"),
         ("emulate", [], ["mamba-ssm#1027"], "emulated defects: none → mamba-ssm#1027"),
         ("tokens_to_generate", 48, 24, "tokens to generate: 48 → 24"),
-        ("frame", None, "ab12", "the frame around prompts: none → ab12"),
+        ("frame", None, "ab12", "the prompt template: none → ab12"),
         ("some_setting", 1, 2, "some setting: 1 → 2"),
     ],
 )

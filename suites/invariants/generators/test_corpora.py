@@ -7,17 +7,15 @@ from collections import Counter
 from itertools import cycle, islice
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.corpora.essays import Corpus, embedded_essays
 
-quick = settings(deadline=None, derandomize=True, max_examples=150)
-
 # White space is what separates words, so none is left in them.
 any_words = st.text(max_size=6).map(lambda text: "".join(text.split())).filter(bool)
 words = st.one_of(st.text("ab.!?\"')]", min_size=1, max_size=4), any_words)
-texts = st.lists(words, min_size=1, max_size=25)
+texts = st.lists(words, min_size=1, max_size=12)
 SENTENCE_END = re.compile(r"[.!?][\"')\]]*$")
 
 
@@ -25,8 +23,7 @@ def _corpus(given_words: list[str]) -> Corpus:
     return Corpus.from_text("under test", " ".join(given_words))
 
 
-@quick
-@given(texts, st.integers(0, 90))
+@given(texts, st.integers(0, 45))
 def test_sentences_join_to_the_first_words(given_words, count):
     """Sentences joined by blanks are exactly the first n words, begun again past the end."""
     expected = list(islice(cycle(given_words), count))
@@ -35,8 +32,7 @@ def test_sentences_join_to_the_first_words(given_words, count):
     assert [corpus.word(index) for index in range(count)] == expected
 
 
-@quick
-@given(texts, st.integers(0, 90))
+@given(texts, st.integers(0, 45))
 def test_no_sentence_is_empty(given_words, count):
     """No sentence is empty, and no words at all are no sentences."""
     sentences = _corpus(given_words).sentences(count)
@@ -44,8 +40,7 @@ def test_no_sentence_is_empty(given_words, count):
     assert bool(sentences) == (count > 0)
 
 
-@quick
-@given(texts, st.integers(1, 90))
+@given(texts, st.integers(1, 45))
 def test_sentences_end_where_sentences_end(given_words, count):
     """A sentence runs to the first word that ends one, or to where the corpus or the n words end."""
     end = 0
@@ -57,7 +52,6 @@ def test_sentences_end_where_sentences_end(given_words, count):
     assert end == count
 
 
-@quick
 @given(texts, st.integers(0, 60), st.integers(0, 30))
 def test_longer_begins_alike(given_words, count, more):
     """More words leave every sentence but the last as it was, and that one is only continued."""
@@ -68,8 +62,7 @@ def test_longer_begins_alike(given_words, count, more):
     assert "".join(longer[len(whole) :][:1]).startswith(cut)
 
 
-@quick
-@given(texts, st.lists(st.sampled_from([" ", "\n", "\t", "\n\n  ", "\u3000"]), min_size=25, max_size=25))
+@given(texts, st.lists(st.sampled_from([" ", "\n", "\t", "\n\n  ", "\u3000"]), min_size=12, max_size=12))
 def test_all_white_space_is_one_blank(given_words, gaps):
     """However words are separated, the corpus is the same."""
     text = "".join(word + gap for word, gap in zip(given_words, gaps, strict=False))
@@ -85,7 +78,6 @@ def test_an_empty_corpus_is_refused(text):
         Corpus.from_text("nothing", text)
 
 
-@quick
 @given(texts, st.data())
 def test_the_fingerprint_changes_with_any_word(given_words, data):
     """The fingerprint changes when a word is replaced, added or removed, and with nothing else."""

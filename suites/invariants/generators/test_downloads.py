@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from generators.corpora import downloads
-from generators.corpora.downloads import File, Mirror, Source, cache_folder, fetch, fetched, sources
+from generators.corpora.downloads import CorpusSource, File, Mirror, cache_folder, fetch, fetched, sources
 from generators.corpora.questions import CorpusError
 from generators.corpora.sets import EmbeddedCorpora, RealCorpora, corpora
 
@@ -109,9 +109,9 @@ def _sum(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _source(*mirrors: Mirror, name: str = "words") -> Source:
+def _source(*mirrors: Mirror, name: str = "words") -> CorpusSource:
     """A set of one file."""
-    return Source(name, TITLE, (File("file.bin", mirrors),))
+    return CorpusSource(name, TITLE, (File("file.bin", mirrors),))
 
 
 def _part(folder: Path, mirror: Mirror) -> Path:
@@ -123,7 +123,7 @@ def _stored(folder: Path) -> dict[str, bytes]:
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def _refusal(source: Source, folder: Path) -> str:
+def _refusal(source: CorpusSource, folder: Path) -> str:
     """The message of a fetch that fails; it is one line with the title, every URL and both ways out."""
     with pytest.raises(CorpusError) as refused:
         fetch("words", folder, source)
@@ -140,7 +140,7 @@ def _refusal(source: Source, folder: Path) -> str:
 def test_a_set_is_fetched_and_then_found(server, tmp_path):
     """Every file of a set is fetched, stored as it is, and found in the order listed."""
     second, first = server.serve("/b", Answer(CONTENT)), server.serve("/a", Answer(OTHER))
-    source = Source("words", TITLE, (File("b.bin", (second,)), File("a.bin", (first,))))
+    source = CorpusSource("words", TITLE, (File("b.bin", (second,)), File("a.bin", (first,))))
     assert fetch("words", tmp_path, source) == 2
     assert fetched("words", tmp_path, source) == [tmp_path / "words" / "b.bin", tmp_path / "words" / "a.bin"]
     assert _stored(tmp_path) == {"words/b.bin": CONTENT, "words/a.bin": OTHER}
@@ -162,14 +162,14 @@ def test_only_what_is_missing_is_fetched(server, tmp_path):
     files = tuple(File(name, (server.serve(f"/{name}", Answer(contents[name])),)) for name in names)
     (tmp_path / "words").mkdir()
     (tmp_path / "words" / "two").write_bytes(contents["two"])
-    assert fetch("words", tmp_path, Source("words", TITLE, files)) == 2
+    assert fetch("words", tmp_path, CorpusSource("words", TITLE, files)) == 2
     assert server.requests == [("/one", None), ("/three", None)]
 
 
 def test_what_came_before_a_failure_stays(server, tmp_path):
     """Files fetched before one that cannot be had are not asked for again."""
     good, bad = server.serve("/good", Answer(OTHER)), server.serve("/bad", Answer(CONTENT, status=500))
-    source = Source("words", TITLE, (File("good", (good,)), File("bad", (bad,))))
+    source = CorpusSource("words", TITLE, (File("good", (good,)), File("bad", (bad,))))
     with pytest.raises(CorpusError, match="/bad: status 500"):
         fetch("words", tmp_path, source)
     server.serve("/bad", Answer(CONTENT))
@@ -352,7 +352,7 @@ def test_a_set_that_was_never_fetched_is_named(tmp_path):
 def test_progress_grows_up_to_the_size(server, tmp_path):
     """Progress tells of each file with growing numbers that end at its size."""
     one, two = server.serve("/one", Answer(CONTENT)), server.serve("/two", Answer(OTHER))
-    source = Source("words", TITLE, (File("one", (one,)), File("two", (two,))))
+    source = CorpusSource("words", TITLE, (File("one", (one,)), File("two", (two,))))
     seen: list[tuple[File, int, int | None]] = []
     fetch("words", tmp_path, source, lambda *told: seen.append(told))
     for file, content in zip(source.files, (CONTENT, OTHER), strict=True):
@@ -425,16 +425,16 @@ SMALL = {
 
 
 @pytest.fixture
-def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Source]:
+def listed(monkeypatch: pytest.MonkeyPatch) -> dict[str, CorpusSource]:
     """Small sets listed in place of the real ones, at an address where nobody listens."""
     listed = {name: _listed(name, files) for name, files in SMALL.items()}
     monkeypatch.setattr(downloads, "sources", lambda: listed)
     return listed
 
 
-def _listed(name: str, files: dict[str, bytes]) -> Source:
+def _listed(name: str, files: dict[str, bytes]) -> CorpusSource:
     mirrors = {file: (Mirror(f"http://127.0.0.1:1/{file}", _sum(content)),) for file, content in files.items()}
-    return Source(name, TITLE, tuple(File(file, mirrors[file]) for file in files))
+    return CorpusSource(name, TITLE, tuple(File(file, mirrors[file]) for file in files))
 
 
 def _store(folder: Path, name: str, files: dict[str, bytes]) -> None:
@@ -444,7 +444,7 @@ def _store(folder: Path, name: str, files: dict[str, bytes]) -> None:
 
 
 @pytest.fixture
-def filled(listed: dict[str, Source], tmp_path: Path) -> Path:
+def filled(listed: dict[str, CorpusSource], tmp_path: Path) -> Path:
     """A cache that holds the small sets."""
     for name, files in SMALL.items():
         _store(tmp_path, name, files)
@@ -509,7 +509,7 @@ def test_what_is_fetched_is_what_is_read(server, listed, tmp_path):
     with pytest.raises(CorpusError, match=r"\(words\) is not in the cache"):
         _ = RealCorpora(tmp_path).words
     mirror = server.serve("/words.json", Answer(SMALL["words"]["words.json"]))
-    listed["words"] = Source("words", TITLE, (File("words.json", (mirror,)),))
+    listed["words"] = CorpusSource("words", TITLE, (File("words.json", (mirror,)),))
     assert fetch("words", tmp_path) == 1
     assert RealCorpora(tmp_path).words.words == ("zebra", "ant", "mole")
 

@@ -15,18 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer as Backend
 from tokenizers import normalizers
 
+from generators import source_options
 from generators.__main__ import main
 from generators.corpora import downloads
-from generators.corpora.downloads import File, Mirror, Source
+from generators.corpora.downloads import CorpusSource, File, Mirror
 from generators.corpora.sets import corpora
 from generators.examples import ExampleSource
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenization import Tokenizer
+from generators.tokenizer_files import load_tokenizer
 from suites.support.runs import REPOSITORY, environment
 
 POCKET = REPOSITORY / "zoo" / "pocket" / "tokenizer.json"
@@ -38,7 +40,15 @@ WRITE = ("write", "--task=niah_single_1", "--length=256", "--tokens-to-generate=
 SHOW = ("show", *WRITE[1:])
 CHAT = "{{ bos_token }}<user>{% for message in messages %}{{ message['content'] }}{% endfor %}</user>"
 
-quick = settings(deadline=None, derandomize=True, max_examples=40)
+
+@pytest.fixture(autouse=True)
+def _one_tokenizer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pocket tokenizer is read once, so that what it has tokenized is remembered from test to test."""
+
+    def load(path: Path) -> Tokenizer:
+        return TOKENIZER if path == POCKET else load_tokenizer(path)
+
+    monkeypatch.setattr(source_options, "load_tokenizer", load)
 
 
 @pytest.fixture(autouse=True)
@@ -362,8 +372,8 @@ def test_a_chat_template_that_loses_the_prompt_is_refused(tmp_path, capsys):
     assert _files(tmp_path) == ["chat.jinja"]
 
 
-def test_a_tokenizer_without_seams_still_writes(tmp_path, capsys, monkeypatch):
-    """A tokenizer without proven seams is said in one line to be slower, and its prompts fill their length as well."""
+def test_a_tokenizer_without_boundaries_still_writes(tmp_path, capsys, monkeypatch):
+    """A tokenizer without proven token boundaries is called slower in one line, and fills its length as well."""
     monkeypatch.setenv("COLUMNS", "40")
     backend = Backend.from_file(str(POCKET))
     backend.normalizer = normalizers.Lowercase()
@@ -445,7 +455,6 @@ answers = st.tuples(
 )
 
 
-@quick
 @given(st.lists(answers, min_size=1, max_size=12), st.sampled_from(["vt", "niah_single_1", "cwe", "qa_1", "qa_2"]))
 def test_scores_are_rulers(given_answers, task):
     """The score is RULER's to two decimals, by all references or, for questions, by the best, and counts nulls."""
@@ -590,7 +599,7 @@ def _listed(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     """Sets of one small file each, at an address where nobody listens."""
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     mirror = Mirror("http://127.0.0.1:1/file.txt", hashlib.sha256(content).hexdigest())
-    sources = {name: Source(name, f"The {name}", (File("file.txt", (mirror,)),)) for name in downloads.SETS}
+    sources = {name: CorpusSource(name, f"The {name}", (File("file.txt", (mirror,)),)) for name in downloads.SETS}
     monkeypatch.setattr(downloads, "sources", lambda: sources)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 from hypothesis import assume, given, settings
@@ -10,10 +11,11 @@ from hypothesis import strategies as st
 
 from generators.budget import Fitted, LengthTooSmall, fit
 from generators.corpora.sets import EmbeddedCorpora
-from generators.draws import TRAINING
 from generators.examples import Example, ExampleSource
 from generators.oracles import oracle_answer
+from generators.random_streams import TRAINING
 from generators.scoring import all_references
+from generators.tasks import needles
 from generators.tasks.needles import FORMATS, NeedleInAHaystack, needle_in_a_haystack
 from generators.tasks.registry import Task, tasks
 from suites.support.strategies import (
@@ -31,11 +33,21 @@ ANY_DEPTH = st.one_of(st.none(), st.integers(0, 100))
 NEEDLE = re.compile(r"One of the special magic (?:word|number|uuid)s for (.+?) is: (.+?)\.(?=[ \n]|$)")
 QUERY = re.compile(r"\nWhat (?:is|are all) the special magic \w+ for (.+) mentioned in the provided text\?")
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=25)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_rounds() -> Iterator[None]:
+    """Rounds of so few distractors that a prompt takes several, and that a pool is made in no time."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(needles, "_DISTRACTORS_A_ROUND", 128)
+        needles._distractors.cache_clear()
+        yield
+        needles._distractors.cache_clear()
 
 
 def _task(parameters: NeedleInAHaystack) -> Task:
-    return Task("under test", parameters, TOKENS_TO_GENERATE, all_references, needle_in_a_haystack)
+    return Task("under test", parameters, TOKENS_TO_GENERATE, all_references, needle_in_a_haystack, oracle_answer)
 
 
 @st.composite
@@ -79,11 +91,11 @@ def test_prompts_are_filled_to_the_last_unit(source, index):
     """One haystack unit more would not fit the budget."""
     example = _example(source, index)
     budget = source.length - TOKENS_TO_GENERATE
-    draft = source.draft(index)
-    fitted = fit(draft, source.tokenizer, budget)
+    builder = source.builder(index)
+    fitted = fit(builder, source.tokenizer, budget)
     assert isinstance(fitted, Fitted)
     assert fitted.rendered.text == example.prompt
-    bigger = draft.render(fitted.units + 1)
+    bigger = builder.render(fitted.units + 1)
     one_more = source.tokenizer.encode(bigger.text + bigger.answer_prefix).ids
     assert len(example.ids) <= budget < len(one_more)
 
@@ -118,7 +130,7 @@ def test_an_oracle_scores_full_marks(source, index):
     assert all_references(oracle_answer(example.text, source.corpora), example.references) == 1
 
 
-@settings(quick, max_examples=25)
+@settings(max_examples=10)
 @given(sources(), st.lists(st.integers(0, 200), min_size=2, max_size=5, unique=True))
 def test_examples_are_independent_of_each_other(source, indices):
     """Example k is the same alone, in any order and from a fresh source."""
@@ -138,10 +150,10 @@ def test_the_reached_position_follows_the_depth(source, depths):
     single = NeedleInAHaystack(parameters.haystack, parameters.key, parameters.value)
     reached = []
     for depth in sorted(depths):
-        placed = ExampleSource(
+        insert_sentences = ExampleSource(
             _task(single), source.length, source.tokenizer, source.corpora, TOKENS_TO_GENERATE, depth
         )
-        example = _example(placed, 3)
+        example = _example(insert_sentences, 3)
         context = example.prompt.partition("\n")[2].rpartition("\nWhat ")[0]
         needle = NEEDLE.search(example.prompt[example.prompt.lower().rindex(example.references[0].lower()) - 150 :])
         assert needle is not None
@@ -176,7 +188,7 @@ def test_the_recorded_token_holds_the_start_of_the_needle(source, index):
         assert starts[token] <= beginnings[reference] < end or end == starts[token]
 
 
-@settings(quick, max_examples=30)
+@settings(max_examples=10)
 @given(sources(), st.integers(1, 3))
 def test_a_length_too_small_names_the_smallest_that_fits(source, samples):
     """At the named length every example fits; at one token less, not all do."""

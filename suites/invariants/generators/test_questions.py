@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.corpora import sets
@@ -22,8 +22,6 @@ FOLDER = Path(sets.__file__).with_name("questions")
 SINGLE_HOP = json.loads((FOLDER / "single_hop.json").read_text(encoding="utf-8"))
 TWO_HOP = json.loads((FOLDER / "two_hop.json").read_text(encoding="utf-8"))
 READERS = [read_squad, read_hotpotqa]
-
-quick = settings(deadline=None, derandomize=True, max_examples=150)
 
 # Few short texts, so that documents, questions and answers come more than once; now and then any text.
 texts = st.one_of(st.text("abC ", max_size=2), st.text(max_size=8))
@@ -83,7 +81,6 @@ def _each_once(items: list[str]) -> list[str]:
     return [item for index, item in enumerate(items) if item not in items[:index]]
 
 
-@quick
 @given(content=squad_files, ascii_only=st.booleans())
 def test_squad_reads_back(file, content, ascii_only):
     """Of SQuAD's answerable questions texts, answers without doubles, paragraph and its article's others come back."""
@@ -108,7 +105,6 @@ def test_squad_reads_back(file, content, ascii_only):
             read_squad(file)
 
 
-@quick
 @given(content=hotpotqa_files, ascii_only=st.booleans())
 def test_hotpotqa_reads_back(file, content, ascii_only):
     """HotpotQA's questions come back with the supporting paragraphs below their titles, and the others as near."""
@@ -127,7 +123,6 @@ def test_hotpotqa_reads_back(file, content, ascii_only):
     assert _unfolded(questions) == expected
 
 
-@quick
 @given(st.lists(st.tuples(texts, texts), min_size=2, max_size=4), st.data())
 def test_the_fingerprint_changes_with_any_text(pairs, data):
     """The fingerprint is the same for the same set, and another when a document, question, answer or place is."""

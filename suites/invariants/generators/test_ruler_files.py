@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.assembly import Assembly
 from generators.examples import Example
-from generators.frames import Frame, chat_frame, plain_frame
+from generators.prompt_templates import PromptTemplate, chat_prompt_template, plain_template
 from generators.ruler_files import PromptRecord, RulerFileError, prompt_files, prompt_record
 from generators.tasks.registry import tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from suites.support.runs import REPOSITORY
 
 TOKENIZER = load_tokenizer(REPOSITORY / "zoo" / "pocket" / "tokenizer.json")
@@ -30,8 +30,6 @@ LINE: Mapping[str, Any] = {
     "length": 60,
     "answer_prefix": " It is",
 }
-
-quick = settings(deadline=None, derandomize=True, max_examples=150)
 
 # What ends a line for some readers, quotes what others escape, or takes two units in UTF-16.
 odd = st.sampled_from(list("\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029\x00\x7f\"'\\/{}\ufeff\U0001f600\u0301é ab"))
@@ -61,7 +59,6 @@ def _refusal(folder: Path) -> str:
     return str(refused.value)
 
 
-@quick
 @given(st.lists(records, min_size=1, max_size=5), st.sampled_from(["\n", "\r\n", "\n\n"]), st.booleans())
 def test_what_is_written_is_read_back(written, line_end, ended):
     """Records are read as they were written, one line each, whatever characters they hold and however lines end."""
@@ -74,7 +71,6 @@ def test_what_is_written_is_read_back(written, line_end, ended):
         assert file.records == tuple(written)
 
 
-@quick
 @given(records)
 def test_other_writers_escape_less(record):
     """A line that leaves in place all that JSON allows is read the same."""
@@ -85,7 +81,6 @@ def test_other_writers_escape_less(record):
         assert file.records == (record,)
 
 
-@quick
 @given(records, st.lists(st.integers(0, 1000), max_size=20), st.integers(1, 500))
 def test_a_record_holds_what_rulers_does(record, ids, tokens_to_generate):
     """An example's line has RULER's fields, its length the prompt's tokens and the answer's together."""
@@ -266,7 +261,6 @@ def test_files_that_are_no_text_are_named(tmp_path):
     assert _refusal(tmp_path).startswith(f"{tmp_path / 'vt.jsonl'} is not UTF-8")
 
 
-@quick
 @given(records)
 def test_a_byte_order_mark_is_no_part_of_the_text(record):
     """A file that begins with a byte order mark is read like one without."""
@@ -290,14 +284,13 @@ def test_the_fingerprint_is_the_files(tmp_path):
     assert file.fingerprint == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-@settings(quick, max_examples=40)
 @given(st.lists(records, min_size=1, max_size=4), st.integers(1, 5))
 def test_examples_are_the_first_lines(written, count):
     """Examples are the first lines as they stand, their ids those of prompt and answer prefix as one text."""
     with tempfile.TemporaryDirectory() as folder:
         _write(Path(folder) / "vt.jsonl", *(record.to_json() for record in written))
         (file,) = prompt_files(Path(folder))
-        examples = file.examples(count, TOKENIZER, Frame())
+        examples = file.examples(count, TOKENIZER, PromptTemplate())
     assert len(examples) == min(count, len(written))
     for record, example in zip(written, examples, strict=False):
         assert (example.index, example.prompt, example.answer_prefix) == (
@@ -313,8 +306,8 @@ def test_a_beginning_of_sequence_is_one_id_more(tmp_path):
     """A model that wants a beginning-of-sequence token gets exactly one, before ids that stay as they are."""
     _write(tmp_path / "vt.jsonl", LINE)
     (file,) = prompt_files(tmp_path)
-    (plain,) = file.examples(1, TOKENIZER, Frame())
-    (begun,) = file.examples(1, TOKENIZER, plain_frame(TOKENIZER, BEGIN))
+    (plain,) = file.examples(1, TOKENIZER, PromptTemplate())
+    (begun,) = file.examples(1, TOKENIZER, plain_template(TOKENIZER, BEGIN))
     assert begun.ids == (TOKENIZER.special(BEGIN), *plain.ids)
     assert begun.prompt == plain.prompt == LINE["input"]
 
@@ -324,8 +317,8 @@ def test_a_chat_template_stands_around_the_input(tmp_path):
     _write(tmp_path / "vt.jsonl", LINE)
     (file,) = prompt_files(tmp_path)
     template = "{{ bos_token }}User: {{ messages[0]['content'] }}\nAnswer:"
-    frame = chat_frame(TOKENIZER, template, beginning_of_sequence=BEGIN, end_of_sequence=None)
-    (example,) = file.examples(1, TOKENIZER, frame)
+    prompt_template = chat_prompt_template(TOKENIZER, template, beginning_of_sequence=BEGIN, end_of_sequence=None)
+    (example,) = file.examples(1, TOKENIZER, prompt_template)
     words = f"User: {LINE['input']}\nAnswer:"
     assert example.prompt == BEGIN + words
     assert example.answer_prefix == LINE["answer_prefix"]

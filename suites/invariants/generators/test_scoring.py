@@ -6,12 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from generators.scoring import all_references, best_reference, cleaned
-
-quick = settings(deadline=None, derandomize=True, max_examples=300)
 
 # Cases and controls that trip up case folding, stripping and regular expressions.
 odd = st.sampled_from(
@@ -40,7 +38,6 @@ def answers(draw: st.DrawFn) -> tuple[str, list[str]]:
     return draw(texts) + "".join(each + draw(texts) for each in cased), wanted
 
 
-@quick
 @given(answers())
 def test_all_references_is_rulers_rule(answer):
     """The score is the share of references that RULER finds."""
@@ -49,7 +46,6 @@ def test_all_references_is_rulers_rule(answer):
     assert all_references(prediction, wanted) == found.count(True) / len(found)
 
 
-@quick
 @given(answers())
 def test_best_reference_is_rulers_rule(answer):
     """The score is 1 where RULER finds any reference, else 0."""
@@ -57,7 +53,6 @@ def test_best_reference_is_rulers_rule(answer):
     assert best_reference(prediction, wanted) == max(map(float, _found(prediction, wanted)))
 
 
-@quick
 @given(texts)
 def test_cleaning_is_rulers(prediction):
     """Control characters become line ends and the rims are stripped, and doing so twice changes nothing."""
@@ -65,7 +60,6 @@ def test_cleaning_is_rulers(prediction):
     assert cleaned(cleaned(prediction)) == cleaned(prediction)
 
 
-@quick
 @given(references)
 def test_an_empty_prediction_finds_nothing(wanted):
     """A prediction of nothing, or of nothing but blanks, scores 0 unless a reference is empty too."""
@@ -74,7 +68,6 @@ def test_an_empty_prediction_finds_nothing(wanted):
         assert best_reference(prediction, wanted) == float("" in wanted)
 
 
-@quick
 @given(answers())
 def test_the_order_of_references_does_not_matter(answer):
     """References may come in any order, and every score lies in [0, 1]."""

@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
-from itertools import accumulate
+from itertools import accumulate, takewhile
 from math import ceil, floor
 from typing import Any
 
@@ -17,13 +17,13 @@ from hypothesis import strategies as st
 from scipy.special import zeta
 
 from generators.assembly import Piece, TokenizedTexts, assemble
-from generators.budget import Draft, Fitted, LengthTooSmall, Rendered, fit
+from generators.budget import Fitted, LengthTooSmall, PromptBuilder, Rendered, fit
 from generators.corpora.questions import Question, QuestionSet
 from generators.corpora.sets import EmbeddedCorpora
-from generators.draws import EVALUATION, TRAINING
 from generators.examples import Example, ExampleSource
-from generators.frames import Frame, Special
 from generators.oracles import oracle_answer
+from generators.prompt_templates import PromptTemplate, Special
+from generators.random_streams import EVALUATION, TRAINING
 from generators.scoring import all_references, best_reference
 from generators.tasks.common_words import CommonWords
 from generators.tasks.frequent_words import FrequentWords
@@ -36,8 +36,8 @@ EMBEDDED = EmbeddedCorpora()
 TOKENS_TO_GENERATE = 30
 BYTES, WORDS = ByteTokenizer(), WhitespaceTokenizer()
 FIVE = ("vt", "cwe", "fwe", "qa_1", "qa_2")
-NO_FRAME = Frame()
-A_FRAME = Frame((Special("<s>", 7, spelled=False), "User: "), ("\nAssistant:",))
+NO_TEMPLATE = PromptTemplate()
+A_TEMPLATE = PromptTemplate((Special("<s>", 7, spelled=False), "User: "), ("\nAssistant:",))
 
 # RULER's words.
 VARIABLES_BEGIN = "Memorize and track the chain(s) of variable assignment hidden in the following text.\n\n"
@@ -68,7 +68,7 @@ ASSIGNMENT = re.compile(r"VAR ([A-Z]+) = (?:([1-9]\d{4})|VAR ([A-Z]+) )")
 NUMBER = re.compile(r"(?:^| )(\d+)\. ")
 HEADER = re.compile(r"(?:^|\n\n)Document (\d+):\n")
 
-quick = settings(deadline=None, derandomize=True, max_examples=25)
+quick = settings(max_examples=15)
 
 # Few, so that what is tokenized once is remembered.
 tokenizers = st.one_of(
@@ -96,7 +96,9 @@ def common_words_parameters(draw: st.DrawFn) -> CommonWords:
 PARAMETERS: Mapping[str, st.SearchStrategy[Any]] = {
     "vt": st.builds(VariableTracking, st.integers(1, 4), st.integers(1, 12), st.integers(0, 1)),
     "cwe": common_words_parameters(),
-    "fwe": st.builds(FrequentWords, st.floats(1.1, 4), st.integers(3, 10), st.one_of(st.just(0), st.integers(4, 60))),
+    "fwe": st.builds(
+        FrequentWords, st.floats(1.1, 4), st.sampled_from([3, 6, 10]), st.one_of(st.just(0), st.integers(4, 60))
+    ),
     "qa_1": st.one_of(
         st.builds(QuestionAnswering, st.sampled_from(["single_hop", "single_hop_people"]), st.integers(0, 12)),
         st.builds(
@@ -112,7 +114,7 @@ each_family = pytest.mark.parametrize("family", PARAMETERS)
 
 @st.composite
 def sources(draw: st.DrawFn, family: str, *, lengths: st.SearchStrategy[int] = LENGTHS) -> ExampleSource:
-    """Any way to make examples of a family, without a frame."""
+    """Any way to make examples of a family, without a prompt template."""
     return ExampleSource(
         task=replace(tasks()[family], name="under test", parameters=draw(PARAMETERS[family])),
         length=draw(lengths),
@@ -120,8 +122,8 @@ def sources(draw: st.DrawFn, family: str, *, lengths: st.SearchStrategy[int] = L
         corpora=EMBEDDED,
         tokens_to_generate=TOKENS_TO_GENERATE,
         depth=draw(st.one_of(st.none(), st.integers(0, 100))) if tasks()[family].has_depth else None,
-        namespace=draw(st.sampled_from([EVALUATION, TRAINING])),
-        seed=draw(st.integers(0, 3)),
+        # Few, as letters in words are, so that pools of words are tokenized once.
+        **draw(st.sampled_from([{"namespace": EVALUATION, "seed": 0}, {"namespace": TRAINING, "seed": 1}])),
     )
 
 
@@ -141,42 +143,42 @@ def _of(name: str, length: int = 1200, **changes: Any) -> ExampleSource:
 
 
 @each_family
-@given(data=st.data(), index=indices, frame=st.sampled_from([NO_FRAME, A_FRAME]))
+@given(data=st.data(), index=indices, prompt_template=st.sampled_from([NO_TEMPLATE, A_TEMPLATE]))
 @quick
-def test_prompts_fill_the_budget(family, data, index, frame):
+def test_prompts_fill_the_budget(family, data, index, prompt_template):
     """Prompt plus answer never take more tokens than the length, and one unit more would not fit, if there is one."""
-    source = replace(data.draw(sources(family)), frame=frame)
+    source = replace(data.draw(sources(family)), prompt_template=prompt_template)
     example = _example(source, index)
-    specials = [part.id for part in frame.before if isinstance(part, Special)]
+    specials = [part.id for part in prompt_template.before if isinstance(part, Special)]
     assert list(example.ids) == specials + list(source.tokenizer.encode(example.text).ids)
     assert len(example.ids) + TOKENS_TO_GENERATE <= source.length
 
-    draft = source.draft(index)
-    fitted = fit(draft, source.tokenizer, source.length - TOKENS_TO_GENERATE, frame)
+    builder = source.builder(index)
+    fitted = fit(builder, source.tokenizer, source.length - TOKENS_TO_GENERATE, prompt_template)
     assert isinstance(fitted, Fitted)
     before, after = ("User: ", "\nAssistant:") if specials else ("", "")
     assert before + fitted.rendered.text + after == example.prompt
-    if draft.most is None or fitted.units < draft.most:
-        bigger = draft.render(fitted.units + 1)
+    if builder.most is None or fitted.units < builder.most:
+        bigger = builder.render(fitted.units + 1)
         text = before + bigger.text + after + bigger.answer_prefix
         assert len(specials) + len(source.tokenizer.encode(text).ids) + TOKENS_TO_GENERATE > source.length
     else:
-        assert fitted.units == draft.most
+        assert fitted.units == builder.most
 
 
 @each_family
-@given(data=st.data(), index=indices, frame=st.sampled_from([NO_FRAME, A_FRAME]))
+@given(data=st.data(), index=indices, prompt_template=st.sampled_from([NO_TEMPLATE, A_TEMPLATE]))
 @quick
-def test_an_oracle_scores_full_marks(family, data, index, frame):
+def test_an_oracle_scores_full_marks(family, data, index, prompt_template):
     """Whoever reads the whole prompt finds every reference."""
-    source = replace(data.draw(sources(family)), frame=frame)
+    source = replace(data.draw(sources(family)), prompt_template=prompt_template)
     example = _example(source, index)
     assert source.task.score(oracle_answer(example.text, EMBEDDED), example.references) == 1
 
 
 @each_family
 @given(data=st.data(), chosen=st.lists(st.integers(0, 200), min_size=2, max_size=4, unique=True))
-@settings(quick, max_examples=8)
+@settings(max_examples=8)
 def test_examples_are_independent_of_each_other(family, data, chosen):
     """Example k is the same alone, in any order and from a fresh source."""
     source = data.draw(sources(family))
@@ -196,12 +198,12 @@ def test_what_was_made_before_leaves_no_trace(name):
 
 @each_family
 @given(data=st.data(), index=indices, length=st.integers(600, 6000))
-@settings(quick, max_examples=15)
+@settings(max_examples=8)
 def test_cells_of_a_task_ask_the_same_questions(family, data, index, length):
     """References depend neither on the length nor on the tokenizer nor on the depth."""
     source = data.draw(sources(family))
     other = replace(source, length=length, tokenizer=BYTES, depth=None)
-    assert other.draft(index).references == source.draft(index).references
+    assert other.builder(index).references == source.builder(index).references
 
 
 @pytest.mark.parametrize("name", FIVE)
@@ -209,7 +211,8 @@ def test_cells_of_a_task_ask_the_same_questions(family, data, index, length):
 def test_namespaces_and_seeds_ask_other_questions(name, change):
     """In another namespace, or with another seed, the same index asks for something else."""
     one, other = (
-        [source.draft(index).references for index in range(60)] for source in (_of(name), replace(_of(name), **change))
+        [source.builder(index).references for index in range(60)]
+        for source in (_of(name), replace(_of(name), **change))
     )
     if name.startswith("qa"):
         # Questions are few, so they come again, but in another order.
@@ -220,7 +223,7 @@ def test_namespaces_and_seeds_ask_other_questions(name, change):
 
 @each_family
 @given(data=st.data(), samples=st.integers(1, 3))
-@settings(quick, max_examples=10)
+@settings(max_examples=8)
 def test_a_length_too_small_names_the_smallest_that_fits(family, data, samples):
     """At the named length every example fits; at one token less, not all do."""
     source = data.draw(sources(family, lengths=st.just(1)))
@@ -251,11 +254,11 @@ def test_ruler_tasks_fit_from_the_smallest_length_on(name, tokenizer):
 def test_a_guess_at_the_rest_changes_no_prompt(family, data, index, wrong):
     """A prompt fills its budget alike whether what is beside its units is known, unknown or known wrongly."""
     source = data.draw(sources(family))
-    draft = source.draft(index)
+    builder = source.builder(index)
     budget = source.length - TOKENS_TO_GENERATE
     fitted = [
-        fit(replace(draft, beside=beside), source.tokenizer, budget)
-        for beside in (None, draft.beside, (draft.beside or 0) + wrong)
+        fit(replace(builder, beside=beside), source.tokenizer, budget)
+        for beside in (None, builder.beside, (builder.beside or 0) + wrong)
     ]
     if isinstance(fitted[0], int):
         assert fitted == [fitted[0]] * 3
@@ -265,20 +268,22 @@ def test_a_guess_at_the_rest_changes_no_prompt(family, data, index, wrong):
 
 
 @pytest.mark.parametrize("tokenizer", [BYTES, trained_tokenizer(600, True, 0)], ids=["bytes", "trained"])
-@pytest.mark.parametrize("frame", [NO_FRAME, Frame((Special("<s>", 7, spelled=False),))], ids=["plain", "begun"])
+@pytest.mark.parametrize(
+    "prompt_template", [NO_TEMPLATE, PromptTemplate((Special("<s>", 7, spelled=False),))], ids=["plain", "begun"]
+)
 @pytest.mark.parametrize("name", ["cwe", "vt"])
-def test_lists_and_chains_fit_at_the_first_try(name, tokenizer, frame):
-    """Where units meet the rest at seams, the text is put together once for each prompt."""
-    source = replace(_of(name, 8000), tokenizer=tokenizer, frame=frame)
+def test_lists_and_chains_fit_at_the_first_try(name, tokenizer, prompt_template):
+    """Where units meet the rest at token boundaries, the text is put together once for each prompt."""
+    source = replace(_of(name, 8000), tokenizer=tokenizer, prompt_template=prompt_template)
     for index in range(5):
-        draft = source.draft(index)
+        builder = source.builder(index)
         written: list[int] = []
 
-        def render(units: int, draft: Draft = draft, written: list[int] = written) -> Rendered:
+        def render(units: int, builder: PromptBuilder = builder, written: list[int] = written) -> Rendered:
             written.append(units)
-            return draft.render(units)
+            return builder.render(units)
 
-        fitted = fit(replace(draft, render=render), tokenizer, source.length - TOKENS_TO_GENERATE, frame)
+        fitted = fit(replace(builder, render=render), tokenizer, source.length - TOKENS_TO_GENERATE, prompt_template)
         assert isinstance(fitted, Fitted)
         assert written == [fitted.units]
 
@@ -294,12 +299,14 @@ class _Counted(list[Piece]):
         return found
 
 
-@pytest.mark.parametrize("tokenizer", [BYTES, trained_tokenizer(600, False, 0)], ids=["seams", "no seams"])
+@pytest.mark.parametrize(
+    "tokenizer", [BYTES, trained_tokenizer(600, False, 0)], ids=["token boundaries", "no token boundaries"]
+)
 def test_the_work_on_a_prompt_grows_with_its_pieces(tokenizer):
     """Each of many documents is looked at a few times while a prompt is put together, however many they are."""
     source = replace(_of("qa_1", 8000), tokenizer=tokenizer)
     for units in (10, 1000):
-        pieces = _Counted(source.draft(0).render(units).pieces)
+        pieces = _Counted(source.builder(0).render(units).pieces)
         assert len(pieces) > units
         assemble(tokenizer, pieces)
         assert pieces.read <= 4 * len(pieces)
@@ -312,7 +319,7 @@ def test_the_work_on_a_prompt_grows_with_its_pieces(tokenizer):
 )
 @quick
 def test_more_texts_are_tokenized_like_the_first(texts, more, tokenizer):
-    """Texts that were added are strung together, chosen and met at seams like those there from the beginning."""
+    """Texts that were added are strung together, chosen and met at boundaries like those there from the beginning."""
     at_once, extended = TokenizedTexts(tokenizer, texts + more), TokenizedTexts(tokenizer, texts)
     extended.extend(more)
     order = np.arange(len(texts + more))[::-1]
@@ -321,8 +328,8 @@ def test_more_texts_are_tokenized_like_the_first(texts, more, tokenizer):
     assert extended.counts.tolist() == at_once.counts.tolist()
     assert extended.strung(order).tolist() == at_once.strung(order).tolist()
     other = TokenizedTexts(tokenizer, [" a", "b "])
-    assert extended.seamless_with(other) == at_once.seamless_with(other)
-    assert other.seamless_with(extended) == other.seamless_with(at_once)
+    assert extended.meets_at_boundaries(other) == at_once.meets_at_boundaries(other)
+    assert other.meets_at_boundaries(extended) == other.meets_at_boundaries(at_once)
 
 
 def _variables_prompt(context: str, value: str, count: int) -> str:
@@ -393,15 +400,15 @@ def test_variables_are_demonstrated_solved(source, index):
 def test_many_chains_have_different_values():
     """A hundred chains have a hundred values, and no name comes twice."""
     source = _of("vt", 3000, chains=100, hops=1, demonstrations=0)
-    for index in range(100):
-        assert len(_chains(_context(source.draft(index).render(1).text))) == 100
+    for index in range(40):
+        assert len(_chains(_context(source.builder(index).render(1).text))) == 100
 
 
 def test_no_demonstrated_chain_has_the_value_asked_for():
     """With many chains too, the demonstration assigns the value asked for to no name."""
     source = _of("vt", 3000, chains=100, hops=1)
-    for index in range(150):
-        _, shown, section = source.draft(index).render(1).text.split(VARIABLES_BEGIN)
+    for index in range(60):
+        _, shown, section = source.builder(index).render(1).text.split(VARIABLES_BEGIN)
         assert _asked_value(section) not in _chains(_context(shown))
 
 
@@ -543,8 +550,9 @@ def _coded(example: Example) -> list[str]:
 
 
 def _zeta_counts(size: int, exponent: float, vocabulary: int) -> list[int]:
-    counts = (floor(size * rank**-exponent / zeta(exponent)) for rank in range(1, vocabulary + 1))
-    return [count for count in counts if count]
+    scale = zeta(exponent)
+    counts = (floor(size * rank**-exponent / scale) for rank in range(1, vocabulary + 1))
+    return list(takewhile(bool, counts))
 
 
 @given(source=sources("fwe"), index=indices)
@@ -561,7 +569,7 @@ def test_frequent_words_are_the_most_frequent(source, index):
 
 
 @given(source=sources("fwe"), index=indices)
-@settings(quick, max_examples=50)
+@quick
 def test_frequencies_fall_as_zeta_does(source, index):
     """The word of rank k occurs n / (k ** exponent * zeta(exponent)) times, rounded down, for one n."""
     parameters = source.task.parameters
@@ -587,7 +595,7 @@ def test_frequent_words_are_asked_for_as_ruler_does(source, index):
 
 
 def _question_set(source: ExampleSource) -> QuestionSet:
-    return question_set(source.task.parameters, source.setting(0))
+    return question_set(source.task.parameters, source.context(0))
 
 
 def _question(source: ExampleSource, example: Example) -> Question:
@@ -606,7 +614,7 @@ def _documents(source: ExampleSource, example: Example) -> list[int]:
 
 
 @given(source=sources("qa_1"), index=indices)
-@settings(quick, max_examples=40)
+@quick
 def test_what_answers_a_question_is_there_once(source, index):
     """Each document that answers is in the prompt once, and the references are the question's answers."""
     example = _example(source, index)
@@ -618,7 +626,7 @@ def test_what_answers_a_question_is_there_once(source, index):
 
 
 @given(source=sources("qa_1"), index=indices)
-@settings(quick, max_examples=40)
+@quick
 def test_near_documents_are_the_first_to_distract(source, index):
     """Unrelated documents come only when all those of the subject are there, and none comes twice."""
     example = _example(source, index)
@@ -665,7 +673,7 @@ def test_documents_that_answer_go_where_the_depth_says(name, length):
 
 
 @given(source=sources("qa_1"), index=indices)
-@settings(quick, max_examples=40)
+@quick
 def test_the_recorded_places_are_those_of_what_answers(source, index):
     """A recorded token holds the start of a document that answers, a depth is the share of documents before it."""
     example = _example(source, index)
@@ -817,9 +825,9 @@ def test_a_variant_differs_in_its_parameters_alone(name, changes):
     parameters = type(before.parameters)(**changes)
     made = before.variant("another", changes)
     assert made == replace(before, name="another", parameters=parameters)
-    assert (made.score, made.draft, made.tokens_to_generate, made.has_depth) == (
+    assert (made.score, made.build, made.tokens_to_generate, made.has_depth) == (
         before.score,
-        before.draft,
+        before.build,
         before.tokens_to_generate,
         before.has_depth,
     )

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import tokenizers
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers.processors import TemplateProcessing
 
-from generators.tokenization import TokenizerError, load_tokenizer
+from generators.tokenization import TokenizerError
+from generators.tokenizer_files import load_tokenizer
 
-quick = settings(deadline=None, derandomize=True, max_examples=200)
 POCKET = Path(__file__).resolve().parents[3] / "zoo" / "pocket" / "tokenizer.json"
 END = "<|endoftext|>"
 
@@ -52,14 +52,12 @@ def _with_template(folder: Path) -> Path:
     return _saved(backend, folder)
 
 
-@quick
 @given(texts)
 def test_decoding_gives_the_text_back(text):
     """Whatever text is encoded, decoding its ids gives it back."""
     assert pocket.decode(pocket.encode(text).ids) == text
 
 
-@quick
 @given(texts)
 def test_ids_are_in_the_vocabulary(text):
     """Every id is below the vocabulary's size, and counting a piece counts its ids, the second time too."""
@@ -73,7 +71,6 @@ def test_vocabulary_size():
     assert pocket.vocabulary_size == max(BACKEND.get_vocab().values()) + 1
 
 
-@quick
 @given(texts)
 def test_starts_are_the_characters_that_tokens_start_at(text):
     """Starts never decrease, and each is the character that holds the token's first byte."""
@@ -87,7 +84,6 @@ def test_starts_are_the_characters_that_tokens_start_at(text):
     assert list(encoding.starts) == expected == sorted(expected)
 
 
-@quick
 @given(texts.filter(bool), st.integers(min_value=0))
 def test_token_at_holds_the_character(text, index):
     """The token at a character is one that starts there or before, while the next starts after it."""
@@ -98,7 +94,6 @@ def test_token_at_holds_the_character(text, index):
     assert all(start > index for start in encoding.starts[token + 1 :])
 
 
-@quick
 @given(st.text(string.printable, min_size=1), st.integers(min_value=0))
 def test_the_token_at_a_character_spells_it(text, index):
     """Where characters are one byte each, the token at a character has it at its place."""
@@ -145,7 +140,6 @@ def test_the_fingerprint_tells_tokenizers_apart(tmp_path):
     assert len({each.fingerprint for each in (pocket, *others)}) == 3
 
 
-@quick
 @given(st.text(string.digits + "ab -,.\n日", max_size=20))
 def test_digits_are_single_tokens(text):
     """Every digit is a token of its own in the pocket tokenizer, whatever stands around it."""
@@ -178,7 +172,6 @@ def test_a_damaged_file_is_named(tmp_path, damaged):
     assert str(path) in str(refusal.value)
 
 
-@settings(quick, max_examples=25)
 @given(st.integers(min_value=0))
 def test_a_truncated_file_is_named(tmp_path_factory, cut):
     """A tokenizer file cut short anywhere is refused by its path."""

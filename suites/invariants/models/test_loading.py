@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from drift.records.results import ResultFolder
-from generators.tokenization import FileTokenizer
+from generators.tokenizer_files import FileTokenizer
 from generators.trie_tokenization import TrieTokenizer
 from models.cards import Card
 from models.checkpoints.errors import CheckpointError

@@ -371,7 +371,7 @@ def test_without_smallest_lengths_everything_fits(zoo):
 
 
 def test_a_card_may_fit_less_than_the_others(tmp_path):
-    """What one model's frame leaves no room for is left out for that model alone, and said so."""
+    """What one model's prompt template leaves no room for is left out for that model alone, and said so."""
     other = SOUND[SOUND.index("[models") :].replace("m2a", "tpp")
     text = f"{SOUND}smallest_length = {{ niah_single_1 = 512 }}\n\n{other}"
     zoo = load_zoo(str(_written(tmp_path, text)))

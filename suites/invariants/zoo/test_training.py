@@ -16,13 +16,13 @@ from hypothesis import strategies as st
 from generators.corpora.essays import embedded_essays
 from generators.corpora.people import people_questions
 from generators.corpora.sets import EmbeddedCorpora
-from generators.draws import TRAINING, Draw
 from generators.examples import ExampleSource
-from generators.frames import Frame, Special
 from generators.oracles import oracle_answer
+from generators.prompt_templates import PromptTemplate, Special
+from generators.random_streams import TRAINING, RandomStream
 from generators.tasks.question_answering import question_set
 from generators.tasks.registry import RULER, tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from models.cards import Card
 from models.loading import load, prompting
 from suites.support.runs import REPOSITORY
@@ -100,8 +100,12 @@ def _trainer(folder, steps: int) -> Trainer:
 @cache
 def _texts(kind, name: str):
     card = ZOO.models[name]
-    tokenizer, frame = prompting(card, ZOO.folder)
-    return tokenizer, frame, kind(RECIPE.mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
+    tokenizer, prompt_template = prompting(card, ZOO.folder)
+    return (
+        tokenizer,
+        prompt_template,
+        kind(RECIPE.mixture, tokenizer, ends(card, tokenizer, prompt_template), embedded_essays()),
+    )
 
 
 def _answers(text: TrainingText, tokenizer) -> list[str]:
@@ -122,7 +126,7 @@ def _answers(text: TrainingText, tokenizer) -> list[str]:
 def test_needle_texts_hold_what_they_ask_for(name, index, context):
     """A text stays within its context, and every value of a whole answer stands in a needle before it."""
     tokenizer, _, texts = _texts(NeedleTexts, name)
-    text = texts.text(Draw(TRAINING, "test", index), context)
+    text = texts.text(RandomStream(TRAINING, "test", index), context)
     assert 0 < len(text.ids) == len(text.answer) <= context
     read = tokenizer.decode([i for i, answer in zip(text.ids, text.answer, strict=True) if not answer])
     values = {value for _, value in NEEDLE.findall(read)}
@@ -134,20 +138,22 @@ def test_needle_texts_hold_what_they_ask_for(name, index, context):
 @settings(max_examples=10)
 @given(st.integers(0, 10**6))
 def test_training_prompts_are_those_of_the_evaluation(name, index):
-    """The first question of a text stands in the model's frame, its answer where the evaluation expects one."""
-    tokenizer, frame, texts = _texts(NeedleTexts, name)
-    text = texts.text(Draw(TRAINING, "test", index), 512)
+    """A text's first question stands in the model's prompt template, its answer where the evaluation expects one."""
+    tokenizer, prompt_template, texts = _texts(NeedleTexts, name)
+    text = texts.text(RandomStream(TRAINING, "test", index), 512)
     # Four keys and values of UUIDs leave no room for the answer.
     assume(any(text.answer))
-    before = [part.id for part in frame.before if isinstance(part, Special)]
+    before = [part.id for part in prompt_template.before if isinstance(part, Special)]
     assert list(text.ids[: len(before)]) == before
     first = text.answer.index(True)
     prompt = tokenizer.decode(text.ids[:first])
-    assert tokenizer.encode(prompt).ids == tuple(i for i in text.ids[:first] if i not in _special_ids(tokenizer, frame))
+    assert tokenizer.encode(prompt).ids == tuple(
+        i for i in text.ids[:first] if i not in _special_ids(tokenizer, prompt_template)
+    )
 
 
-def _special_ids(tokenizer, frame: Frame) -> set[int]:
-    return {part.id for part in (*frame.before, *frame.after) if isinstance(part, Special)}
+def _special_ids(tokenizer, prompt_template: PromptTemplate) -> set[int]:
+    return {part.id for part in (*prompt_template.before, *prompt_template.after) if isinstance(part, Special)}
 
 
 @pytest.mark.parametrize("task", ["vt", "fwe", "cwe", "qa_1", "qa_2"])
@@ -156,7 +162,7 @@ def _special_ids(tokenizer, frame: Frame) -> set[int]:
 def test_task_texts_end_in_the_right_answer(task, index, round_number):
     """What a text trains for is what the oracle reads from its prompt, and scores full marks."""
     tokenizer, _, texts = _texts(TaskTexts, "m2a")
-    text = texts.text(task, Draw(TRAINING, "test", index), round_number, 513)
+    text = texts.text(task, RandomStream(TRAINING, "test", index), round_number, 513)
     assert text is not None
     assert len(text.ids) <= 513
     (answer,) = _answers(text, tokenizer)
@@ -177,9 +183,9 @@ def test_task_texts_end_in_the_right_answer(task, index, round_number):
 @pytest.mark.parametrize(("name", "round_number"), [("qa_1", 0), ("qa_1", 7), ("qa_2", 0), ("qa_2", 7)])
 def test_the_pocket_zoo_asks_about_other_people_than_were_trained_on(name, round_number):
     """No document of the pocket zoo's questions is one of the training's, and none of the two sets is empty."""
-    tokenizer, frame = prompting(ZOO.models["m2a"], ZOO.folder)
-    source = ExampleSource(ZOO.tasks[name], 512, tokenizer, EmbeddedCorpora(), 48, frame=frame)
-    evaluated = question_set(source.task.parameters, source.setting(0))
+    tokenizer, prompt_template = prompting(ZOO.models["m2a"], ZOO.folder)
+    source = ExampleSource(ZOO.tasks[name], 512, tokenizer, EmbeddedCorpora(), 48, prompt_template=prompt_template)
+    evaluated = question_set(source.task.parameters, source.context(0))
     trained = getattr(TrainingCorpora(embedded_essays(), round_number), tasks()[name].parameters.questions)
     assert len(evaluated.documents) == 400
     assert len(trained.documents) == 96
@@ -200,7 +206,7 @@ def test_what_the_loss_on_answers_averages(texts):
 @pytest.mark.parametrize("hops", [1, 2])
 def test_training_asks_other_questions_than_the_evaluation(hops):
     """No question, answer's document or name of the evaluation's corpus occurs in the training's."""
-    made = people_questions(Draw(TRAINING, "test"), hops=hops)
+    made = people_questions(RandomStream(TRAINING, "test"), hops=hops)
     evaluated = EmbeddedCorpora().single_hop if hops == 1 else EmbeddedCorpora().two_hop
     assert len(made.questions) >= 90
     assert not {question.text for question in made.questions} & {question.text for question in evaluated.questions}
@@ -212,9 +218,9 @@ def test_training_asks_other_questions_than_the_evaluation(hops):
 
 def test_more_people_than_names_are_refused():
     """Every invented person has a name of their own; where names would not last, it says how many do."""
-    assert len(set(people_questions(Draw(TRAINING, "test"), hops=1, people=1000).documents)) == 1000
+    assert len(set(people_questions(RandomStream(TRAINING, "test"), hops=1, people=1000).documents)) == 1000
     with pytest.raises(ValueError, match="at most 1000 invented people"):
-        people_questions(Draw(TRAINING, "test"), hops=1, people=1001)
+        people_questions(RandomStream(TRAINING, "test"), hops=1, people=1001)
 
 
 def test_every_task_is_in_the_mixture():
@@ -363,9 +369,9 @@ def test_chains_can_be_of_any_length():
     """Where the mixture says so, texts about variables have chains of each number of hops up to the task's."""
     mixture = dataclasses.replace(RECIPE.mixture, any_hops=True)
     card = ZOO.models["m2a"]
-    tokenizer, frame = prompting(card, ZOO.folder)
-    texts = TaskTexts(mixture, tokenizer, ends(card, tokenizer, frame), embedded_essays())
-    drawn = (texts.text("vt", Draw(TRAINING, "test", index), 0, 513) for index in range(40))
+    tokenizer, prompt_template = prompting(card, ZOO.folder)
+    texts = TaskTexts(mixture, tokenizer, ends(card, tokenizer, prompt_template), embedded_essays())
+    drawn = (texts.text("vt", RandomStream(TRAINING, "test", index), 0, 513) for index in range(40))
     counts = {len(_answers(text, tokenizer)[0].split()) for text in drawn if text is not None}
     assert counts == {2, 3, 4, 5}
 

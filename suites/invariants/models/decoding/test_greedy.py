@@ -220,7 +220,7 @@ def test_stopping_at_the_score_changes_no_score(task, monkeypatch):
             chosen = torch.tensor([chatty(row) for row in rows])
             return torch.nn.functional.one_hot(chosen, TOKENIZER.vocabulary_size).float(), Recitation(rows, 0)
 
-    model = LoadedModel(None, Wide(chatty), TOKENIZER, source.frame, {})
+    model = LoadedModel(None, Wide(chatty), TOKENIZER, source.prompt_template, {})
     score = source.task.score
     stopped = answer(
         model, examples, score=score, expected=source.task.answer, tokens_to_generate=48, batch_tokens=4096

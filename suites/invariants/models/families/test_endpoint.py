@@ -23,7 +23,7 @@ from tokenizers import decoders, pre_tokenizers, processors
 
 from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
-from generators.tokenization import FileTokenizer, load_tokenizer
+from generators.tokenizer_files import FileTokenizer, load_tokenizer
 from models.cards import Card
 from models.checkpoints.errors import CheckpointError
 from models.decoding.greedy import GreedySettings, greedy
@@ -110,7 +110,7 @@ def greedy_ids(model: LoadedModel, prompts: Sequence[Sequence[int]], tokens: int
 def cell_prompts(model: LoadedModel) -> list[tuple[int, ...]]:
     """All prompts of one needle cell at 256."""
     task = load_zoo("pocket").tasks["niah_single_1"]
-    source = ExampleSource(task, 256, model.tokenizer, EmbeddedCorpora(), TOKENS, frame=model.frame)
+    source = ExampleSource(task, 256, model.tokenizer, EmbeddedCorpora(), TOKENS, prompt_template=model.prompt_template)
     return [example.ids for example in source.examples(SAMPLES)]
 
 

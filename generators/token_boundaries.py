@@ -1,20 +1,20 @@
-"""Seams: borders of a text that no token crosses, whatever stands around them.
+"""Token boundaries: borders of a text that no token crosses, whatever stands around them.
 
 A prompt is put together from pieces that are tokenized once. That gives the ids of the whole text
-only where pieces meet at a seam, and whether a border is one is decided from the tokenizer's own
+only where pieces meet at a token boundary, and whether a border is one is decided from the tokenizer's own
 definition, for every text that ends and goes on in the characters at the border:
 
 * GPT-2's splitting expression looks ahead by one character and never behind. Words, numbers and
   punctuation hold white space only as a first blank, so a border between something visible and white
   space is always a cut, and so is the border after a lone line end.
 * Llama 3's and Qwen 2's expressions are alike, but join line ends to punctuation before them: there
-  only a blank after something visible, or what follows a line end, is a seam.
-* Without a splitting expression (SentencePiece, RWKV's vocabulary) a border is a seam if no token of
+  only a blank after something visible, or what follows a line end, is a token boundary.
+* Without a splitting expression (SentencePiece, RWKV's vocabulary) a border is a token boundary if no token of
   the vocabulary contains the two characters in a row. Merges, most likely paths and longest matches
   of the two sides are then made without each other.
 
 In addition, normalization must not reach over the border, and no added token may hold it. Where the
-definition of a tokenizer is of another kind, nothing is a seam, and prompts are tokenized whole.
+definition of a tokenizer is of another kind, nothing is a token boundary, and prompts are tokenized whole.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Final
 
-__all__ = ["Seam", "no_seam", "pairs", "seam_rule"]
+__all__ = ["BoundaryRule", "boundary_rule", "no_boundary", "pairs"]
 
-Seam = Callable[[str, str], bool]
+BoundaryRule = Callable[[str, str], bool]
 
 # Normalizations that compose characters or take them apart, but never reach over an ASCII character.
 _COMPOSING: Final = {"NFC", "NFKC", "NFD", "NFKD"}
@@ -41,8 +41,8 @@ _WORDS_OF_LLAMA_3: Final = (
 _WORDS_OF_QWEN_2: Final = _WORDS_OF_LLAMA_3.replace("{1,3}", "")
 
 
-def no_seam(left: str, right: str) -> bool:
-    """Nothing is a seam."""
+def no_boundary(left: str, right: str) -> bool:
+    """Nothing is a token boundary."""
     return False
 
 
@@ -51,26 +51,26 @@ def pairs(tokens: Iterable[str]) -> frozenset[str]:
     return frozenset(a + b for token in tokens for a, b in pairwise(token))
 
 
-def seam_rule(definition: Mapping[str, Any]) -> Seam:
-    """The rule of a tokenizer, from the content of its `tokenizer.json`; `no_seam` where nothing is proven."""
+def boundary_rule(definition: Mapping[str, Any]) -> BoundaryRule:
+    """The rule of a tokenizer, from the content of its `tokenizer.json`; `no_boundary` where nothing is proven."""
     normalization = _normalization(definition["normalizer"])
     if normalization is None:
-        return no_seam
+        return no_boundary
     added = definition["added_tokens"]
     contents = [token["content"] for token in added]
     if any(token["lstrip"] or token["rstrip"] or token["single_word"] for token in added):
-        return no_seam
+        return no_boundary
     if _marks_everywhere(definition) and not all(token["special"] for token in added):
         # After an added token within a text, the tokenizer begins as if at the beginning of the text.
-        return no_seam
+        return no_boundary
     if normalization.composes and not all(content.isascii() for content in contents):
-        return no_seam
+        return no_boundary
     rule = _splitting_rule(definition["pre_tokenizer"], definition["model"], normalization)
-    if rule is no_seam:
-        return no_seam
+    if rule is no_boundary:
+        return no_boundary
     inside = pairs(contents)
 
-    def seam(left: str, right: str) -> bool:
+    def is_boundary(left: str, right: str) -> bool:
         pair = left[-1:] + right[:1]
         return (
             len(pair) == 2
@@ -81,7 +81,7 @@ def seam_rule(definition: Mapping[str, Any]) -> Seam:
             and rule(left, right)
         )
 
-    return seam
+    return is_boundary
 
 
 def _marks_everywhere(definition: Mapping[str, Any]) -> bool:
@@ -124,34 +124,36 @@ def _steps(definition: Mapping[str, Any] | None, name: str) -> list[Mapping[str,
 
 def _splitting_rule(
     pre_tokenizer: Mapping[str, Any] | None, model: Mapping[str, Any], normalization: _Normalization
-) -> Seam:
+) -> BoundaryRule:
     if model["type"] not in ("BPE", "Unigram") or model.get("dropout"):
-        return no_seam
+        return no_boundary
     if model.get("continuing_subword_prefix") or model.get("end_of_word_suffix"):
-        return no_seam
+        return no_boundary
     steps = _steps(pre_tokenizer, "pretokenizers")
     kinds = [step["type"] for step in steps]
     if model["type"] == "Unigram":
-        # Paths of like score are told apart by rounding, which the text before decides: only a cut is a seam.
-        return _seam_before_blanks if kinds == ["Metaspace"] and steps[0].get("split", True) else no_seam
+        # Paths of like score are told apart by rounding, which the text before decides: only a cut is a token boundary.
+        return _boundary_before_blanks if kinds == ["Metaspace"] and steps[0].get("split", True) else no_boundary
     if kinds and kinds[-1] == "ByteLevel":
         *before, byte_level = steps
         if byte_level.get("add_prefix_space") or normalization.blank != " ":
-            return no_seam
+            return no_boundary
         # Splitting digits, or digits by threes, only adds cuts inside numbers.
         before = [step for step in before if step["type"] != "Digits"]
         if byte_level["use_regex"]:
-            return no_seam if before else _seam_of_gpt_2
+            return no_boundary if before else _boundary_of_gpt_2
         if len(before) == 1 and _splits_at(before[0], _WORDS_OF_LLAMA_3, _WORDS_OF_QWEN_2):
-            return _seam_of_llama_3
-        return no_seam if before or model.get("ignore_merges") else _seam_of_bytes(model["vocab"], normalization)
+            return _boundary_of_llama_3
+        return (
+            no_boundary if before or model.get("ignore_merges") else _boundary_of_bytes(model["vocab"], normalization)
+        )
     if kinds in ([], ["Metaspace"]) or (len(steps) == 1 and _splits_at_blanks(steps[0])):
         # What the vocabulary lacks must come out as bytes: unknown characters may fall out or run together.
         if not model.get("byte_fallback") or not _BYTES.issubset(model["vocab"]) or model.get("ignore_merges"):
-            return no_seam
+            return no_boundary
         metaspace = steps[0].get("replacement") if kinds == ["Metaspace"] else None
-        return _seam_of_characters(pairs(model["vocab"]), metaspace or normalization.blank, normalization)
-    return no_seam
+        return _boundary_of_characters(pairs(model["vocab"]), metaspace or normalization.blank, normalization)
+    return no_boundary
 
 
 # How a vocabulary spells bytes to fall back on.
@@ -172,20 +174,20 @@ def _splits_at_blanks(step: Mapping[str, Any]) -> bool:
     return step["type"] == "Split" and step["pattern"] == {"String": " "}
 
 
-def _seam_before_blanks(left: str, right: str) -> bool:
+def _boundary_before_blanks(left: str, right: str) -> bool:
     return right[0] == " " and not left[-1].isspace() and len(right) > 1 and not right[1].isspace()
 
 
-def _seam_of_gpt_2(left: str, right: str) -> bool:
+def _boundary_of_gpt_2(left: str, right: str) -> bool:
     if right[0].isspace():
         return not left[-1].isspace() and not right[:3].isspace()
     return left[-1] == "\n" and len(left) > 1 and not left[-2].isspace()
 
 
-def _seam_of_llama_3(left: str, right: str) -> bool:
+def _boundary_of_llama_3(left: str, right: str) -> bool:
     if right[0] == "\n":
         return left[-1].isascii() and left[-1].isalnum() and not right[:3].isspace()
-    return _seam_before_blanks(left, right) or (left[-1] == "\n" and not right[0].isspace())
+    return _boundary_before_blanks(left, right) or (left[-1] == "\n" and not right[0].isspace())
 
 
 def _stays(left: str, right: str, normalization: _Normalization) -> bool:
@@ -193,27 +195,27 @@ def _stays(left: str, right: str, normalization: _Normalization) -> bool:
     return not normalization.composes or (left[-1].isascii() and len(right) > 1 and right[:2].isascii())
 
 
-def _seam_of_characters(inside: frozenset[str], blank: str, normalization: _Normalization) -> Seam:
-    def seam(left: str, right: str) -> bool:
+def _boundary_of_characters(inside: frozenset[str], blank: str, normalization: _Normalization) -> BoundaryRule:
+    def is_boundary(left: str, right: str) -> bool:
         pair = (left[-1] + right[0]).replace(" ", blank)
         return pair not in inside and _stays(left, right, normalization)
 
-    return seam
+    return is_boundary
 
 
-def _seam_of_bytes(vocabulary: Mapping[str, int], normalization: _Normalization) -> Seam:
+def _boundary_of_bytes(vocabulary: Mapping[str, int], normalization: _Normalization) -> BoundaryRule:
     from tokenizers import pre_tokenizers
 
     level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     if not set(level.alphabet()).issubset(vocabulary):
-        return no_seam
+        return no_boundary
     inside = pairs(vocabulary)
 
     def spelled(text: str) -> str:
         return "".join(piece for piece, _ in level.pre_tokenize_str(text))
 
-    def seam(left: str, right: str) -> bool:
+    def is_boundary(left: str, right: str) -> bool:
         pair = spelled(left[-1])[-1] + spelled(right[0])[0]
         return pair not in inside and _stays(left, right, normalization)
 
-    return seam
+    return is_boundary

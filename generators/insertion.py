@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from generators.assembly import Piece
 from generators.haystacks import Haystack
 
-__all__ = ["Placed", "placed"]
+__all__ = ["FilledHaystack", "insert_sentences"]
 
 
 @dataclass(frozen=True)
-class Placed:
+class FilledHaystack:
     """A haystack with sentences in it.
 
     Attributes:
@@ -27,8 +27,10 @@ class Placed:
     depths: tuple[float, ...]
 
 
-def placed(haystack: Haystack, units: int, sentences: Sequence[str], depths: Sequence[float]) -> Placed:
-    """Puts each sentence at the last opening not beyond its depth.
+def insert_sentences(
+    haystack: Haystack, units: int, sentences: Sequence[str], depths: Sequence[float]
+) -> FilledHaystack:
+    """Puts each sentence at the last insertion point not beyond its depth.
 
     Args:
         haystack: The haystack.
@@ -36,20 +38,20 @@ def placed(haystack: Haystack, units: int, sentences: Sequence[str], depths: Seq
         sentences: What to hide.
         depths: For each sentence, the share of the haystack's tokens that shall be before it, in percent.
     """
-    openings = haystack.openings(units)
-    total = max(openings[-1], 1)
+    insertion_points = haystack.insertion_points(units)
+    total = max(insertion_points[-1], 1)
     at: dict[int, list[int]] = {}
     for i, depth in enumerate(depths):
-        at.setdefault(bisect_right(openings, depth / 100 * total + 1e-6) - 1, []).append(i)
+        at.setdefault(bisect_right(insertion_points, depth / 100 * total + 1e-6) - 1, []).append(i)
     pieces: list[Piece] = []
     where = [0] * len(sentences)
     done = 0
-    for opening in sorted(at):
-        pieces += haystack.pieces(units, done, opening, opening=not pieces)
-        done = opening
-        for i in at[opening]:
+    for point in sorted(at):
+        pieces += haystack.pieces(units, done, point, at_start=not pieces)
+        done = point
+        for i in at[point]:
             where[i] = len(pieces)
             pieces.append(Piece((haystack.leading if pieces else "") + sentences[i] + haystack.trailing))
-    pieces += haystack.pieces(units, done, len(openings) - 1, opening=not pieces)
-    reached = {i: 100 * openings[opening] / total for opening, held in at.items() for i in held}
-    return Placed(pieces, tuple(where), tuple(reached[i] for i in range(len(sentences))))
+    pieces += haystack.pieces(units, done, len(insertion_points) - 1, at_start=not pieces)
+    reached = {i: 100 * insertion_points[point] / total for point, held in at.items() for i in held}
+    return FilledHaystack(pieces, tuple(where), tuple(reached[i] for i in range(len(sentences))))

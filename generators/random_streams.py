@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["EVALUATION", "TRAINING", "Draw"]
+__all__ = ["EVALUATION", "TRAINING", "RandomStream"]
 
 EVALUATION: Final = "evaluation"
 TRAINING: Final = "training"
@@ -20,7 +20,7 @@ Item = TypeVar("Item")
 _FIRST_BLOCK: Final = 64
 
 
-class Draw:
+class RandomStream:
     """A stream of random draws addressed by a path, with no state shared between streams.
 
     Draw `i` of a stream is a keyed BLAKE2b hash of `i`; the key is the hash of the path. So what
@@ -37,9 +37,9 @@ class Draw:
         self._key = hashlib.sha256(repr(path).encode()).digest()
         self._counter = 0
 
-    def stream(self, *path: str | int) -> Draw:
+    def stream(self, *path: str | int) -> RandomStream:
         """An independent stream below this one; its draws do not move this one's."""
-        return Draw(*self.path, *path)
+        return RandomStream(*self.path, *path)
 
     def bits(self, count: int) -> int:
         """An integer of `count` random bits, at most 512."""

@@ -1,4 +1,4 @@
-"""Frames: a model's own tokens and chat template around a prompt, as transformers puts them."""
+"""Prompt templates: a model's own tokens and chat template around a prompt, as transformers puts them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,19 @@ from transformers import PreTrainedTokenizerFast
 from generators.corpora.essays import Corpus
 from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import Example, ExampleSource
-from generators.frames import Frame, FrameError, Special, chat_frame, plain_frame, read_chat_template
+from generators.prompt_templates import (
+    PromptTemplate,
+    PromptTemplateError,
+    Special,
+    chat_prompt_template,
+    plain_template,
+    read_chat_template,
+)
 from generators.tasks.registry import tasks
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
-from suites.invariants.generators.test_seams import library
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 from suites.support.strategies import CorporaOf
+from suites.support.tokenizer_forms import library
 
 TASK = tasks()["niah_single_2"]
 SPECIALS = ("<s>", "</s>", "<start_of_turn>", "<end_of_turn>")
@@ -54,19 +62,21 @@ def _both(form: str) -> tuple[Tokenizer, PreTrainedTokenizerFast]:
         return ours, PreTrainedTokenizerFast(tokenizer_file=str(path), bos_token="<s>", eos_token="</s>")
 
 
-def _chat(tokenizer: Tokenizer, template: str, begin: str | None = "<s>") -> Frame:
-    return chat_frame(tokenizer, template, beginning_of_sequence=begin, end_of_sequence="</s>", specials=SPECIALS)
+def _chat(tokenizer: Tokenizer, template: str, begin: str | None = "<s>") -> PromptTemplate:
+    return chat_prompt_template(
+        tokenizer, template, beginning_of_sequence=begin, end_of_sequence="</s>", specials=SPECIALS
+    )
 
 
-def _source(tokenizer: Tokenizer, frame: Frame) -> ExampleSource:
-    return ExampleSource(TASK, 700, tokenizer, EmbeddedCorpora(), 40, frame=frame)
+def _source(tokenizer: Tokenizer, prompt_template: PromptTemplate) -> ExampleSource:
+    return ExampleSource(TASK, 700, tokenizer, EmbeddedCorpora(), 40, prompt_template=prompt_template)
 
 
 def _content(source: ExampleSource, example: Example) -> str:
     """The user's turn of an example, its template taken off."""
     before, after = (
         "".join(part if isinstance(part, str) else part.text * part.spelled for part in side)
-        for side in (source.frame.before, source.frame.after)
+        for side in (source.prompt_template.before, source.prompt_template.after)
     )
     assert example.prompt.startswith(before)
     assert example.prompt.endswith(after)
@@ -97,10 +107,10 @@ def test_chat_prompts_are_those_of_transformers(form, name):
 
 @each_form
 @pytest.mark.parametrize("begin", [None, "<s>"])
-def test_a_plain_frame_is_one_beginning_or_nothing(form, begin):
+def test_a_plain_template_is_one_beginning_or_nothing(form, begin):
     """A base model's prompt begins with its one token where it wants one, and is bare where it wants none."""
     ours, theirs = _both(form)
-    example = _source(ours, plain_frame(ours, begin)).example(0)
+    example = _source(ours, plain_template(ours, begin)).example(0)
     bare = tuple(theirs(example.text, add_special_tokens=False)["input_ids"])
     assert example.ids == (bare if begin is None else (theirs.bos_token_id, *bare))
     assert theirs.bos_token_id not in bare
@@ -112,25 +122,25 @@ def test_a_plain_frame_is_one_beginning_or_nothing(form, begin):
 def test_no_beginning_where_the_model_wants_none(form, name):
     """A model that wants no beginning-of-sequence token gets none from its template either."""
     ours, theirs = _both(form)
-    frame = _chat(ours, TEMPLATES[name], None)
-    assert theirs.bos_token_id not in _source(ours, frame).example(0).ids
+    prompt_template = _chat(ours, TEMPLATES[name], None)
+    assert theirs.bos_token_id not in _source(ours, prompt_template).example(0).ids
 
 
 def test_a_template_that_spells_the_token_itself_is_given_no_other():
     """A template that writes the beginning-of-sequence token in full has it once."""
     ours, theirs = _both("LLaMA 2")
-    frame = _chat(ours, LLAMA_2.replace("bos_token", "'<s>'"))
-    assert frame == _chat(ours, LLAMA_2)
-    assert frame.before == (Special("<s>", theirs.bos_token_id), "[INST] ")
+    prompt_template = _chat(ours, LLAMA_2.replace("bos_token", "'<s>'"))
+    assert prompt_template == _chat(ours, LLAMA_2)
+    assert prompt_template.before == (Special("<s>", theirs.bos_token_id), "[INST] ")
 
 
-def test_a_frame_holds_its_special_tokens_in_order():
+def test_a_template_holds_its_special_tokens_in_order():
     """What a template writes around the turn is cut into special tokens and words."""
     ours, _ = _both("Gemma")
     begin, start, end = (Special(name, ours.special(name)) for name in ("<s>", "<start_of_turn>", "<end_of_turn>"))
-    frame = _chat(ours, GEMMA)
-    assert frame.before == (begin, start, "user\n")
-    assert frame.after == (end, "\n", start, "model\n")
+    prompt_template = _chat(ours, GEMMA)
+    assert prompt_template.before == (begin, start, "user\n")
+    assert prompt_template.after == (end, "\n", start, "model\n")
 
 
 @each_form
@@ -148,14 +158,14 @@ def test_needles_are_where_they_say_inside_a_template(form):
 @each_form
 @pytest.mark.parametrize("name", ["Llama 2", "Gemma"])
 def test_special_tokens_in_a_corpus_stay_text(form, name):
-    """Special tokens spelled out in the haystack begin and end nothing: only the frame's own are special."""
+    """Special tokens spelled out in the haystack begin and end nothing: only the prompt template's own are special."""
     ours, _ = _both(form)
     words = " ".join(f"Grass {special} is {special}green{special}." for special in SPECIALS)
     corpora = CorporaOf(Corpus.from_text("with special tokens", words))
-    frame = _chat(ours, TEMPLATES[name])
-    example = replace(_source(ours, frame), corpora=corpora).example(0)
+    prompt_template = _chat(ours, TEMPLATES[name])
+    example = replace(_source(ours, prompt_template), corpora=corpora).example(0)
     assert all(example.prompt.count(special) > 2 for special in SPECIALS)
-    own = [part.id for part in (*frame.before, *frame.after) if isinstance(part, Special)]
+    own = [part.id for part in (*prompt_template.before, *prompt_template.after) if isinstance(part, Special)]
     numbers = {ours.special(special) for special in SPECIALS}
     assert [number for number in example.ids if number in numbers] == own
 
@@ -181,14 +191,14 @@ def test_special_tokens_in_a_corpus_stay_text(form, name):
 def test_a_template_without_the_turn_is_refused(template):
     """A template that drops, cuts or repeats the user's turn, or cannot be rendered, is refused."""
     ours, _ = _both("LLaMA 2")
-    with pytest.raises(FrameError):
+    with pytest.raises(PromptTemplateError):
         _chat(ours, template)
 
 
 def test_what_a_template_objects_to_is_said():
     """What a template says as it refuses a conversation is passed on."""
     ours, _ = _both("LLaMA 2")
-    with pytest.raises(FrameError, match="a system turn is needed"):
+    with pytest.raises(PromptTemplateError, match="a system turn is needed"):
         _chat(ours, "{{ raise_exception('a system turn is needed') }}")
 
 
@@ -198,13 +208,13 @@ def test_a_token_that_the_vocabulary_lacks_is_refused():
     options = {"beginning_of_sequence": None, "end_of_sequence": None}
     template = "<|user|>" + TEXT_ONLY
     with pytest.raises(TokenizerError, match=re.escape("'<|user|>'")):
-        chat_frame(ours, template, **options, specials=["<|user|>"])
+        chat_prompt_template(ours, template, **options, specials=["<|user|>"])
     with pytest.raises(TokenizerError, match="'<begin>'"):
-        chat_frame(ours, TEXT_ONLY, **options | {"beginning_of_sequence": "<begin>"}, specials=[])
+        chat_prompt_template(ours, TEXT_ONLY, **options | {"beginning_of_sequence": "<begin>"}, specials=[])
     with pytest.raises(TokenizerError, match="'<begin>'"):
-        plain_frame(ours, "<begin>")
+        plain_template(ours, "<begin>")
     # One that the template never writes is not needed.
-    assert chat_frame(ours, TEXT_ONLY, **options, specials=["<|user|>"]).before == ("USER: ",)
+    assert chat_prompt_template(ours, TEXT_ONLY, **options, specials=["<|user|>"]).before == ("USER: ",)
 
 
 def test_of_two_names_the_longer_is_the_token():
@@ -215,14 +225,14 @@ def test_of_two_names_the_longer_is_the_token():
         path = Path(folder) / "tokenizer.json"
         backend.save(str(path))
         tokenizer = load_tokenizer(path)
-    frame = chat_frame(
+    prompt_template = chat_prompt_template(
         tokenizer,
         "<s>!" + TEXT_ONLY,
         beginning_of_sequence=None,
         end_of_sequence=None,
         specials=["<s>", "<s>!"],
     )
-    assert frame.before == (Special("<s>!", tokenizer.special("<s>!")), "USER: ")
+    assert prompt_template.before == (Special("<s>!", tokenizer.special("<s>!")), "USER: ")
 
 
 def _written(folder: Path, config: object, name: str = "tokenizer_config.json") -> Path:
@@ -281,14 +291,14 @@ def test_templates_are_read_from_a_file_of_their_own(tmp_path):
 def test_a_configuration_without_a_template_is_named(tmp_path, config):
     """A configuration that is not JSON or has no template to use is refused by its path."""
     path = _written(tmp_path, config)
-    with pytest.raises(FrameError, match=re.escape(str(path))):
+    with pytest.raises(PromptTemplateError, match=re.escape(str(path))):
         read_chat_template(path)
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.jinja", ""])
 def test_a_missing_template_is_named(tmp_path, name):
     """A template file that is not there, or is a folder, is refused by its path."""
-    with pytest.raises(FrameError, match=re.escape(str(tmp_path / name))):
+    with pytest.raises(PromptTemplateError, match=re.escape(str(tmp_path / name))):
         read_chat_template(tmp_path / name)
 
 
@@ -297,5 +307,5 @@ def test_a_template_that_is_not_text_is_named(tmp_path, name):
     """A template file that is not UTF-8 is refused by its path."""
     path = tmp_path / name
     path.write_bytes(b"\xff\xfe{}")
-    with pytest.raises(FrameError, match=re.escape(str(path))):
+    with pytest.raises(PromptTemplateError, match=re.escape(str(path))):
         read_chat_template(path)

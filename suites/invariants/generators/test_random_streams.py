@@ -9,12 +9,10 @@ from itertools import permutations
 import numpy as np
 import pytest
 import scipy.stats
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from generators.draws import EVALUATION, TRAINING, Draw
-
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+from generators.random_streams import EVALUATION, TRAINING, RandomStream
 
 # Parts that look alike once joined or printed, among others.
 parts = st.one_of(
@@ -40,7 +38,7 @@ FIRST_VERSION_ORDER = [4, 1, 2, 0, 3, 5]
 FIRST_VERSION_NUMBERS = [8946416335598846554, 3284294790005186227]
 
 
-def _some(draw: Draw) -> list[object]:
+def _some(draw: RandomStream) -> list[object]:
     """Draws of every kind."""
     return [
         draw.bits(64),
@@ -53,26 +51,24 @@ def _some(draw: Draw) -> list[object]:
     ]
 
 
-@quick
 @given(paths)
 def test_the_same_path_gives_the_same_draws(path):
     """Two streams of one path give the same draws, of every kind."""
-    assert _some(Draw(*path)) == _some(Draw(*path))
+    assert _some(RandomStream(*path)) == _some(RandomStream(*path))
 
 
 def test_draws_are_those_of_the_first_version():
     """Draws of fixed paths never change: every accepted snapshot rests on them."""
-    draw = Draw(EVALUATION, "niah_single_1", 1024, 17)
+    draw = RandomStream(EVALUATION, "niah_single_1", 1024, 17)
     assert _some(draw) == FIRST_VERSION
     assert _some(draw.stream("needles", 0))[:2] == FIRST_VERSION_BELOW
 
 
-@quick
 @given(paths, paths)
 def test_different_paths_give_different_draws(one, other):
     """Paths that differ in any part, if only in its type, give different draws."""
     assume(one != other)
-    assert Draw(*one).bits(512) != Draw(*other).bits(512)
+    assert RandomStream(*one).bits(512) != RandomStream(*other).bits(512)
 
 
 @pytest.mark.parametrize(
@@ -81,39 +77,36 @@ def test_different_paths_give_different_draws(one, other):
 )
 def test_paths_that_look_alike_differ(one, other):
     """Paths that differ only in types or in where their parts end give different draws."""
-    assert Draw(*one).bits(512) != Draw(*other).bits(512)
+    assert RandomStream(*one).bits(512) != RandomStream(*other).bits(512)
 
 
-@quick
 @given(paths, paths)
 def test_namespaces_never_meet(one, other):
     """No stream of the evaluation is a stream of the training."""
-    assert Draw(EVALUATION, *one).bits(512) != Draw(TRAINING, *other).bits(512)
+    assert RandomStream(EVALUATION, *one).bits(512) != RandomStream(TRAINING, *other).bits(512)
 
 
-@quick
 @given(paths, paths)
 def test_a_stream_is_its_path(first, rest):
     """A stream below another is the stream of the two paths joined, however much was drawn before."""
-    parent = Draw(*first)
+    parent = RandomStream(*first)
     _some(parent)
     stream = parent.stream(*rest)
     assert stream.path == first + rest
-    assert _some(stream) == _some(Draw(*first, *rest))
+    assert _some(stream) == _some(RandomStream(*first, *rest))
 
 
-@quick
 @given(paths, paths, st.integers(1, 5))
 def test_streams_do_not_move_each_other(path, other, used):
     """What a stream gives does not depend on the use of streams above, below or beside it."""
-    undisturbed, draw = Draw(*path), Draw(*path)
+    undisturbed, draw = RandomStream(*path), RandomStream(*path)
     expected = [undisturbed.bits(64) for _ in range(3)]
     given_draws = []
     for _ in range(3):
         for i in range(used):
             _some(draw.stream(*other, i))
-            _some(Draw(*other))
-            _some(Draw(*path))
+            _some(RandomStream(*other))
+            _some(RandomStream(*path))
         given_draws.append(draw.bits(64))
     assert given_draws == expected
 
@@ -121,16 +114,15 @@ def test_streams_do_not_move_each_other(path, other, used):
 @pytest.mark.parametrize("order", list(permutations(range(3))), ids=str)
 def test_examples_do_not_depend_on_order(order):
     """An example's draws are the same in whatever order examples are made."""
-    made = {index: _some(Draw(EVALUATION, "niah_single_1", 1024, index)) for index in order}
-    assert made == {index: _some(Draw(EVALUATION, "niah_single_1", 1024, index)) for index in range(3)}
+    made = {index: _some(RandomStream(EVALUATION, "niah_single_1", 1024, index)) for index in order}
+    assert made == {index: _some(RandomStream(EVALUATION, "niah_single_1", 1024, index)) for index in range(3)}
     assert len({str(each) for each in made.values()}) == 3
 
 
-@quick
 @given(paths, st.one_of(st.integers(1, 20), st.integers(1, 10**100)))
 def test_below_is_in_range(path, limit):
     """A number below a limit is a whole number in [0, limit)."""
-    number = Draw(*path).below(limit)
+    number = RandomStream(*path).below(limit)
     assert isinstance(number, int)
     assert 0 <= number < limit
 
@@ -139,7 +131,7 @@ def test_below_is_in_range(path, limit):
 @pytest.mark.parametrize("limit", [2, 3, 10, 40])
 def test_below_is_uniform(path, limit):
     """Every number below the limit is as likely, and so is every pair of successive ones."""
-    draw = Draw(*path)
+    draw = RandomStream(*path)
     numbers = [draw.below(limit) for _ in range(RUNS)]
     counts = Counter(numbers)
     assert scipy.stats.chisquare([counts[i] for i in range(limit)]).pvalue > CHANCE
@@ -150,14 +142,14 @@ def test_below_is_uniform(path, limit):
 
 def test_first_draws_of_successive_streams_are_uniform():
     """The first draws of examples that follow each other are as uniform as those of one stream."""
-    counts = Counter(Draw(EVALUATION, "niah_single_1", index).below(20) for index in range(RUNS))
+    counts = Counter(RandomStream(EVALUATION, "niah_single_1", index).below(20) for index in range(RUNS))
     assert scipy.stats.chisquare([counts[i] for i in range(20)]).pvalue > CHANCE
 
 
 @fixed_paths
 def test_fractions_are_uniform(path):
     """Fractions lie in [0, 1) and spread over it evenly."""
-    draw = Draw(*path)
+    draw = RandomStream(*path)
     fractions = [draw.fraction() for _ in range(RUNS)]
     assert all(0 <= each < 1 for each in fractions)
     assert scipy.stats.kstest(fractions, "uniform").pvalue > CHANCE
@@ -166,35 +158,33 @@ def test_fractions_are_uniform(path):
 @fixed_paths
 def test_samples_are_uniform(path):
     """Every item is as likely at every place of a sample."""
-    draw = Draw(*path)
+    draw = RandomStream(*path)
     samples = [tuple(draw.sample("abcde", 2)) for _ in range(RUNS)]
     counts = Counter(samples)
     assert scipy.stats.chisquare([counts[pair] for pair in permutations("abcde", 2)]).pvalue > CHANCE
 
 
-@quick
 @given(paths, st.lists(st.integers(), unique=True, max_size=30), st.data())
 def test_samples_are_without_replacement(path, items, data):
     """A sample holds as many items as asked, none twice, and leaves the items as they were."""
     count = data.draw(st.integers(0, len(items)))
     before = list(items)
-    sample = Draw(*path).sample(items, count)
+    sample = RandomStream(*path).sample(items, count)
     assert len(sample) == len(set(sample)) == count
     assert set(sample) <= set(items)
     assert items == before
 
 
-@quick
 @given(paths, st.lists(st.integers(), max_size=5), st.integers(1, 3))
 def test_samples_cannot_be_larger_than_what_there_is(path, items, more):
     """Asking for more items than there are is refused with both numbers."""
     with pytest.raises(ValueError, match=f"{len(items) + more} of {len(items)}"):
-        Draw(*path).sample(items, len(items) + more)
+        RandomStream(*path).sample(items, len(items) + more)
 
 
 def test_lists_of_draws_are_those_of_the_first_version():
     """Different integers, orders and numbers of fixed paths never change, nor move each other's stream."""
-    draw = Draw(EVALUATION, "niah_single_1", 1024, 17)
+    draw = RandomStream(EVALUATION, "niah_single_1", 1024, 17)
     assert draw.distinct(1000, 8).tolist() == FIRST_VERSION_DISTINCT
     assert draw.order(6).tolist() == FIRST_VERSION_ORDER
     assert draw.numbers(2).tolist() == FIRST_VERSION_NUMBERS
@@ -203,97 +193,93 @@ def test_lists_of_draws_are_those_of_the_first_version():
 limited = st.integers(1, 500).flatmap(lambda limit: st.tuples(st.just(limit), st.integers(0, limit // 2)))
 
 
-@quick
 @given(paths, limited)
 def test_distinct_draws_are_the_first_of_each(path, asked):
     """Different integers are those that streams of growing numbers come to first, below the limit and none twice."""
     limit, count = asked
-    found = Draw(*path).distinct(limit, count)
+    found = RandomStream(*path).distinct(limit, count)
     assert found.dtype == np.int64
     first: dict[int, None] = {}
     for block in range(6):
-        for number in Draw(*path, block).numbers(64 * 2**block).tolist():
+        for number in RandomStream(*path, block).numbers(64 * 2**block).tolist():
             first.setdefault(number % limit)
     assert found.tolist() == list(first)[:count]
     assert len(found) == count
 
 
-@quick
 @given(paths, limited, st.data())
 def test_more_distinct_draws_begin_with_the_fewer(path, asked, data):
     """Asking for more different integers gives those of asking for fewer, and then others."""
     limit, count = asked
     fewer = data.draw(st.integers(0, count))
-    assert Draw(*path).distinct(limit, fewer).tolist() == Draw(*path).distinct(limit, count)[:fewer].tolist()
+    assert (
+        RandomStream(*path).distinct(limit, fewer).tolist()
+        == RandomStream(*path).distinct(limit, count)[:fewer].tolist()
+    )
 
 
 @pytest.mark.parametrize(("limit", "count"), [(1, 1), (9, 5), (10, 6)])
 def test_most_of_all_integers_are_not_drawn_one_by_one(limit, count):
     """More than half of all integers below a limit are refused with both numbers."""
     with pytest.raises(ValueError, match=f"cannot draw {count} different integers below {limit} "):
-        Draw("a").distinct(limit, count)
+        RandomStream("a").distinct(limit, count)
 
 
 @fixed_paths
 def test_distinct_draws_are_uniform(path):
     """Every integer is as likely at every place among the different ones."""
-    drawn = [tuple(Draw(*path, run).distinct(5, 2).tolist()) for run in range(RUNS)]
+    drawn = [tuple(RandomStream(*path, run).distinct(5, 2).tolist()) for run in range(RUNS)]
     counts = Counter(drawn)
     assert scipy.stats.chisquare([counts[pair] for pair in permutations(range(5), 2)]).pvalue > CHANCE
 
 
-@quick
 @given(paths, st.integers(0, 200))
 def test_an_order_holds_every_number_once(path, count):
     """An order of n things has the numbers from 0 to n - 1, each once."""
-    assert sorted(Draw(*path).order(count).tolist()) == list(range(count))
+    assert sorted(RandomStream(*path).order(count).tolist()) == list(range(count))
 
 
-@quick
 @given(paths, st.lists(st.text(), min_size=1))
 def test_a_choice_is_one_of_the_items(path, items):
     """A choice is one of the items."""
-    assert Draw(*path).choice(items) in items
+    assert RandomStream(*path).choice(items) in items
 
 
-@quick
 @given(paths, st.integers(1, 60))
 def test_digits(path, count):
     """A number of n digits has exactly n, and the first is not zero."""
-    digits = Draw(*path).digits(count)
+    digits = RandomStream(*path).digits(count)
     assert len(digits) == count
     assert digits.isascii()
     assert digits.isdigit()
     assert digits[0] != "0"
 
 
-@quick
 @given(paths)
 def test_uuids(path):
     """A UUID is of version 4 and written the usual way."""
-    text = Draw(*path).uuid()
+    text = RandomStream(*path).uuid()
     parsed = uuid.UUID(text)
     assert str(parsed) == text
     assert parsed.version == 4
     assert parsed.variant == uuid.RFC_4122
 
 
-@quick
 @given(paths, st.integers(1, 512))
 def test_bits_are_in_range(path, count):
     """A draw of n bits has at most n."""
-    assert Draw(*path).bits(count).bit_length() <= count
+    assert RandomStream(*path).bits(count).bit_length() <= count
 
 
 @pytest.mark.parametrize("count", [-1, 0, 513])
 def test_impossible_bits_are_refused(count):
     """No draw has fewer than one or more than 512 bits."""
     with pytest.raises(ValueError, match=f"cannot draw {count} bits"):
-        Draw("a").bits(count)
+        RandomStream("a").bits(count)
 
 
 @pytest.mark.parametrize("limit", [0, -3])
 def test_impossible_limits_are_refused(limit):
     """There is no number below a limit under one."""
     with pytest.raises(ValueError, match=f"below {limit};"):
-        Draw("a").below(limit)
+        RandomStream("a").below(limit)

@@ -1,8 +1,7 @@
-"""Seams: prompts put together from pieces have the ids of the whole text, whatever the tokenizer."""
+"""Token boundaries: prompts put together from pieces have the ids of the whole text, whatever the tokenizer."""
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections.abc import Callable, Sequence
@@ -14,217 +13,32 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import AddedToken, Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
 from generators.assembly import Ids, Piece, TokenizedTexts, assemble
 from generators.corpora.essays import embedded_essays
-from generators.frames import Special
-from generators.tokenization import FileTokenizer, Tokenizer, TokenizerError, load_tokenizer
-
-quick = settings(deadline=None, derandomize=True, max_examples=100)
-
-POCKET = Path(__file__).resolve().parents[3] / "zoo" / "pocket" / "tokenizer.json"
-BLANK = "▁"
-BYTES = [f"<0x{byte:02X}>" for byte in range(256)]
-WORDS_OF_LLAMA_3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}|"
-    r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+from generators.prompt_templates import Special
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import FileTokenizer, load_tokenizer
+from suites.support.tokenizer_forms import (
+    BLANK,
+    FORMS,
+    GREEDY,
+    LEGACY,
+    PROVEN,
+    UNPROVEN,
+    WORDS_OF_LLAMA_3,
+    library,
+    loaded,
+    with_bytes,
 )
 
-
-def _stretches(ends: Sequence[str]) -> list[str]:
-    """Short texts: without a pre-tokenizer each is one word to a trainer."""
-    words = embedded_essays().words[:6000]
-    return [" ".join(words[i : i + 8]) + ends[i // 8 % len(ends)] + words[i + 8] for i in range(0, 5900, 8)]
-
-
-IN_LINES = _stretches(("  ", "   x", " 12 345", " é è", " 日本語", " 1990's -- ", ' "a" (b): '))
-ACROSS_LINES = IN_LINES + _stretches(("\n", "\n\n", ".\n\n", ":\n", "!!\n", "\n  ", " \t", "\r\n", "é\n"))
-
-
-def _trained(
-    backend: Backend,
-    texts: list[str],
-    vocabulary: int,
-    trainer: Callable[..., trainers.Trainer] = trainers.BpeTrainer,
-    **options: object,
-) -> Backend:
-    backend.train_from_iterator(texts, trainer(vocab_size=vocabulary, show_progress=False, **options))
-    return backend
-
-
-def _byte_level(*steps: pre_tokenizers.PreTokenizer, expression: bool, **options: object) -> Backend:
-    backend = Backend(models.BPE(**options))
-    level = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=expression)
-    backend.pre_tokenizer = pre_tokenizers.Sequence([*steps, level]) if steps else level
-    backend.decoder = decoders.ByteLevel()
-    return _trained(backend, ACROSS_LINES, 1500, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()))
-
-
-def _gpt_neox() -> Backend:
-    backend = _byte_level(expression=True)
-    backend.normalizer = normalizers.NFC()
-    backend.add_tokens([AddedToken(" " * blanks, normalized=True) for blanks in (2, 3, 4)])
-    return backend
-
-
-def _llama_3(expression: str = WORDS_OF_LLAMA_3) -> Backend:
-    step = pre_tokenizers.Split(Regex(expression), "isolated")
-    return _byte_level(step, expression=False, ignore_merges=True)
-
-
-def _qwen_2() -> Backend:
-    backend = _llama_3(WORDS_OF_LLAMA_3.replace("{1,3}", ""))
-    backend.normalizer = normalizers.NFC()
-    return backend
-
-
-def _with_bytes(vocabulary: Sequence[str], merges: Sequence[tuple[str, str]]) -> Backend:
-    """BPE as converters from SentencePiece write it; what the vocabulary lacks is spelled in bytes."""
-    names = ["<unk>", "<s>", "</s>", *BYTES, *vocabulary]
-    backend = Backend(
-        models.BPE(
-            {name: number for number, name in enumerate(names)},
-            list(merges),
-            unk_token="<unk>",
-            fuse_unk=True,
-            byte_fallback=True,
-        )
-    )
-    backend.add_special_tokens(["<unk>", "<s>", "</s>"])
-    backend.decoder = decoders.Sequence(
-        [decoders.Replace(BLANK, " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(" ", 1, 0)]
-    )
-    return backend
-
-
-def _sentence_piece(texts: list[str], *steps: pre_tokenizers.PreTokenizer) -> Backend:
-    backend = Backend(models.BPE())
-    backend.normalizer = normalizers.Replace(" ", BLANK)
-    backend.pre_tokenizer = pre_tokenizers.Sequence(list(steps))
-    model = json.loads(_trained(backend, texts, 1200).to_str())["model"]
-    return _with_bytes(model["vocab"], [tuple(merge) for merge in model["merges"]])
-
-
-WORD_BY_WORD = pre_tokenizers.Metaspace(BLANK, "never")
-LEGACY = normalizers.Sequence([normalizers.Prepend(BLANK), normalizers.Replace(" ", BLANK)])
-
-
-def _llama_2() -> Backend:
-    backend = _sentence_piece(IN_LINES, WORD_BY_WORD)
-    backend.normalizer = LEGACY
-    return backend
-
-
-def _llama_2_across_lines() -> Backend:
-    backend = _sentence_piece(ACROSS_LINES, WORD_BY_WORD)
-    backend.normalizer = LEGACY
-    return backend
-
-
-def _newer_llama_2() -> Backend:
-    backend = _sentence_piece(IN_LINES, WORD_BY_WORD)
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, "first", split=False)
-    return backend
-
-
-def _gemma() -> Backend:
-    backend = _sentence_piece(ACROSS_LINES, pre_tokenizers.Split(Regex("\n+"), "isolated"), WORD_BY_WORD)
-    backend.normalizer = normalizers.Replace(" ", BLANK)
-    backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
-    return backend
-
-
-def _unigram() -> Backend:
-    backend = Backend(models.Unigram())
-    backend.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, "always")
-    backend.decoder = decoders.Metaspace(BLANK, "always")
-    return _trained(backend, IN_LINES, 800, trainers.UnigramTrainer, unk_token="<unk>", special_tokens=["<unk>"])
-
-
-def _pocket() -> Backend:
-    return Backend.from_file(str(POCKET))
-
-
-def _lower_case() -> Backend:
-    backend = _byte_level(expression=True)
-    backend.normalizer = normalizers.Lowercase()
-    return backend
-
-
-def _other_expression() -> Backend:
-    return _llama_3(r"\w+| ?[^\w\s]+|\s+")
-
-
-def _bert() -> Backend:
-    backend = Backend(models.WordPiece(unk_token="[UNK]"))
-    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return _trained(backend, IN_LINES, 700, trainers.WordPieceTrainer, special_tokens=["[UNK]"])
-
-
-def _dropout() -> Backend:
-    # So small that it never happens in a test.
-    return _byte_level(expression=True, dropout=1e-30)
-
-
-def _stripping_token() -> Backend:
-    backend = _gpt_neox()
-    backend.add_tokens([AddedToken("<mask>", lstrip=True)])
-    return backend
-
-
-def _unknown_characters() -> Backend:
-    backend = Backend(models.BPE(unk_token="<unk>", fuse_unk=True))
-    backend.pre_tokenizer = WORD_BY_WORD
-    return _trained(backend, IN_LINES, 700, special_tokens=["<unk>"])
-
-
-PROVEN = {
-    "GPT-NeoX": _gpt_neox,
-    "Llama 3": _llama_3,
-    "Qwen 2": _qwen_2,
-    "LLaMA 2": _llama_2,
-    "newer LLaMA 2": _newer_llama_2,
-    "Gemma": _gemma,
-    "Unigram": _unigram,
-    "pocket": _pocket,
-}
-# Their vocabularies hold tokens across words or lines, so fewer borders are seams.
-GREEDY = {
-    "bytes across words": lambda: _byte_level(expression=False),
-    "LLaMA 2 across lines": _llama_2_across_lines,
-}
-UNPROVEN = {
-    "lower case": _lower_case,
-    "another expression": _other_expression,
-    "BERT": _bert,
-    "dropout": _dropout,
-    "stripping token": _stripping_token,
-    "unknown characters": _unknown_characters,
-}
-FORMS: dict[str, Callable[[], Backend]] = {**PROVEN, **GREEDY, **UNPROVEN}
+quick = settings(max_examples=30)
 
 each_form = pytest.mark.parametrize("form", FORMS)
 each_proven_form = pytest.mark.parametrize("form", PROVEN)
 each_unproven_form = pytest.mark.parametrize("form", UNPROVEN)
-
-
-@cache
-def library(form: str) -> Backend:
-    """The library's own tokenizer: the reference."""
-    backend = FORMS[form]()
-    backend.encode_special_tokens = True
-    return backend
-
-
-@cache
-def loaded(form: str) -> Tokenizer:
-    """The same from its file, as the generators see it."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "tokenizer.json"
-        library(form).save(str(path))
-        return load_tokenizer(path)
 
 
 def _expected(form: str, text: str) -> tuple[int, ...]:
@@ -342,8 +156,8 @@ def test_pieces_have_the_ids_of_the_whole(form, parts, given_ids):
 @pytest.mark.parametrize("form", PROVEN | GREEDY)
 @quick
 @given(before=texts, left=ends, right=ends, after=texts)
-def test_a_seam_is_one_whatever_stands_around(form, before, left, right, after):
-    """Where two ends meet at a seam, so do all texts that end and begin with them."""
+def test_a_boundary_is_one_whatever_stands_around(form, before, left, right, after):
+    """Where two ends meet at a token boundary, so do all texts that end and begin with them."""
     tokenizer = loaded(form)
     if tokenizer.joins(left[-2:], right[:3]):
         left, right = before + left, right + after
@@ -351,7 +165,7 @@ def test_a_seam_is_one_whatever_stands_around(form, before, left, right, after):
 
 
 @each_form
-@settings(quick, max_examples=30)
+@settings(max_examples=15)
 @given(parts=st.lists(likely.filter(str.strip), min_size=1, max_size=5))
 def test_parts_start_at_their_first_visible_character(form, parts):
     """A part's start is the token that holds its first visible character in the whole text."""
@@ -367,23 +181,23 @@ def _borders() -> list[tuple[str, str]]:
 
 
 @each_proven_form
-def test_words_meet_at_seams(form):
-    """The blank before every word of the essays is a seam in every proven form."""
+def test_words_meet_at_boundaries(form):
+    """The blank before every word of the essays is a token boundary in every proven form."""
     tokenizer = loaded(form)
-    assert tokenizer.has_seams
+    assert tokenizer.has_boundaries
     assert [border for border in _borders() if not tokenizer.joins(*border)] == []
 
 
 @pytest.mark.parametrize("form", [form for form in PROVEN if form != "Unigram"])
 @pytest.mark.parametrize("left", ["afterwards.\n", "text?\n", " is: 1234567.\n", "word\n", "1\n", '"\n'])
-def test_lines_meet_at_seams(form, left):
-    """A line end before a letter is a seam in every form with line ends of its own."""
+def test_lines_meet_at_boundaries(form, left):
+    """A line end before a letter is a token boundary in every form with line ends of its own."""
     assert all(loaded(form).joins(left, right) for right in ("One", "what", "A", "Iris"))
 
 
 @each_proven_form
-def test_pieces_at_seams_are_not_tokenized_again(form):
-    """The ids that a piece brings along stand in the prompt as they are, when both its ends are seams."""
+def test_pieces_at_boundaries_are_not_tokenized_again(form):
+    """The ids that a piece brings along stand in the prompt as they are, when both its ends are token boundaries."""
     brought = (7, 7, 7)
     assembly = assemble(loaded(form), [Piece("One"), Piece(" grass is", _ids(brought)), Piece(" green")])
     assert assembly.ids[assembly.starts[1] : assembly.starts[2]] == brought
@@ -398,11 +212,11 @@ def test_ids_brought_along_give_way_where_nothing_is_proven(form, left, right):
 
 
 @each_unproven_form
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(left=texts, right=texts)
-def test_unproven_forms_have_no_seams(form, left, right):
+def test_unproven_forms_have_no_boundaries(form, left, right):
     """A tokenizer whose definition proves nothing joins nothing, and says so."""
-    assert not loaded(form).has_seams
+    assert not loaded(form).has_boundaries
     assert not loaded(form).joins(left, right)
 
 
@@ -421,10 +235,10 @@ def test_text_after_a_spelled_token_is_treated_as_the_library_does(form, parts):
 
 
 @each_form
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(parts=pieces)
 def test_text_after_an_added_token_begins_as_a_text_does(form, parts):
-    """After a token that only the frame adds, text has the ids it has alone, shifted by one."""
+    """After a token that only the prompt template adds, text has the ids it has alone, shifted by one."""
     alone = assemble(loaded(form), [Piece(part) for part in parts])
     added = assemble(loaded(form), [Special("<s>", 1, spelled=False), *_continuations(loaded(form), parts)])
     assert added.ids == (1, *_expected(form, "".join(parts)))
@@ -432,7 +246,7 @@ def test_text_after_an_added_token_begins_as_a_text_does(form, parts):
 
 
 @pytest.mark.parametrize("form", PROVEN)
-@settings(quick, max_examples=25)
+@settings(max_examples=15)
 @given(data=st.data())
 def test_strung_texts_have_the_ids_of_their_text(form, data):
     """Texts tokenized once and strung together in any order, alone or in turn with others, keep the whole's ids."""
@@ -444,10 +258,10 @@ def test_strung_texts_have_the_ids_of_their_text(form, data):
     others = data.draw(st.lists(st.integers(0, len(other.texts) - 1), min_size=len(order), max_size=len(order)))
     assert [tokenizer.count(text) for text in own.texts] == own.counts.tolist()
     chosen = [own.texts[i] for i in order]
-    if own.seamless_with(own) and tokenizer.joins("x", chosen[0]):
+    if own.meets_at_boundaries(own) and tokenizer.joins("x", chosen[0]):
         strung = own.strung(np.array(order)).tolist()
         assert (*tokenizer.encode("x").ids, *strung) == _expected(form, "x" + "".join(chosen))
-    if own.seamless_with(other) and other.seamless_with(own) and tokenizer.joins("x", chosen[0]):
+    if own.meets_at_boundaries(other) and other.meets_at_boundaries(own) and tokenizer.joins("x", chosen[0]):
         both = own.interleaved(np.array(order), other, np.array(others)).tolist()
         text = "".join(a + other.texts[b] for a, b in zip(chosen, others, strict=True))
         assert (*tokenizer.encode("x").ids, *both) == _expected(form, "x" + text)
@@ -461,7 +275,7 @@ def _spelled(text: str) -> str:
 
 def _merging(token: str, normalizer: normalizers.Normalizer) -> Backend:
     """A vocabulary of characters, bytes and one token of two characters."""
-    backend = _with_bytes([*dict.fromkeys(token + "aens.\u0301" + BLANK), token], [(token[0], token[1])])
+    backend = with_bytes([*dict.fromkeys(token + "aens.\u0301" + BLANK), token], [(token[0], token[1])])
     backend.normalizer = normalizer
     return backend
 
@@ -501,7 +315,7 @@ def _replaced_blanks() -> Backend:
 
 
 def _marks_after_added_tokens() -> Backend:
-    backend = _with_bytes(["x", "y", BLANK, BLANK + "y"], [(BLANK, "y")])
+    backend = with_bytes(["x", "y", BLANK, BLANK + "y"], [(BLANK, "y")])
     backend.pre_tokenizer = pre_tokenizers.Metaspace(BLANK, "always", split=False)
     backend.add_tokens(["<t>"])
     return backend
@@ -521,7 +335,7 @@ def _blanks_after_digits() -> Backend:
 
 def _every_neighbour_taken() -> Backend:
     merges = [("a", "="), (".", "="), ("\n", "=")]
-    backend = _with_bytes([*"a.=\n?x", BLANK, "a=", ".=", "\n="], merges)
+    backend = with_bytes([*"a.=\n?x", BLANK, "a=", ".=", "\n="], merges)
     backend.normalizer = LEGACY
     return backend
 
@@ -558,7 +372,7 @@ TREACHEROUS: dict[str, tuple[Callable[[], Backend], str, str]] = {
 
 
 @pytest.mark.parametrize("case", TREACHEROUS)
-def test_no_token_reaches_over_a_seam(case):
+def test_no_token_reaches_over_a_boundary(case):
     """Where a tokenizer lets a token, a choice or a mark reach over a border, pieces are not cut there."""
     made, left, right = TREACHEROUS[case]
     backend = made()
@@ -633,8 +447,8 @@ def test_rwkv_pieces_have_the_ids_of_the_whole(parts, given_ids):
 
 
 def test_rwkv_joins_words_and_lines():
-    """RWKV's borders are seams before words and after line ends, but not where an entry has both characters."""
-    assert rwkv().has_seams
+    """RWKV has token boundaries before words and after line ends, but not where an entry has both characters."""
+    assert rwkv().has_boundaries
     assert rwkv().joins("grass", " is")
     assert rwkv().joins("text?\n", "What")
     assert not rwkv().joins(".", "\n")
