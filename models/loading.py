@@ -12,8 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from generators.corpora.sets import Corpora
-from generators.frames import Frame, FrameError, chat_frame, plain_frame, read_chat_template
-from generators.tokenization import Tokenizer, TokenizerError, load_tokenizer
+from generators.prompt_templates import (
+    PromptTemplate,
+    PromptTemplateError,
+    chat_prompt_template,
+    plain_template,
+    read_chat_template,
+)
+from generators.tokenization import Tokenizer, TokenizerError
+from generators.tokenizer_files import load_tokenizer
 from models.checkpoints.errors import CheckpointError
 from models.checkpoints.files import configuration_fingerprint, read_configuration, weights_fingerprint
 from models.decoding.decoder import Decoder, EmulatingDecoder
@@ -91,13 +98,17 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
     except ValueError as error:
         raise CheckpointError(f"model {card.name}: {error}") from None
     directory = _checkpoint_directory(card, folder) if family.needs_checkpoint else None
-    tokenizer, frame = prompting(card, folder)
+    tokenizer, prompt_template = prompting(card, folder)
     dtype = _dtype(card, device)
     if directory is None:
-        decoder = family.stand_in(Surroundings(card, tokenizer, frame, corpora))
+        decoder = family.stand_in(Surroundings(card, tokenizer, prompt_template, corpora))
         if isinstance(decoder, Endpoint):
             return LoadedModel(
-                card, decoder, tokenizer, frame, _environment_of_endpoint(card, decoder, tokenizer, frame)
+                card,
+                decoder,
+                tokenizer,
+                prompt_template,
+                _environment_of_endpoint(card, decoder, tokenizer, prompt_template),
             )
         settings = settle()
     else:
@@ -125,7 +136,7 @@ def load(card: Card, folder: Path, device: str, corpora: Corpora) -> LoadedModel
     }
     if device.startswith("cuda") and directory is not None:
         environment |= {"kernels": kernels.used(_all_kernels()), **{name: _version(name) for name in _BENEATH_KERNELS}}
-    return LoadedModel(card, decoder, tokenizer, frame, environment)
+    return LoadedModel(card, decoder, tokenizer, prompt_template, environment)
 
 
 def prompting(card: Card, folder: Path) -> tuple[Tokenizer, PromptTemplate]:
@@ -141,7 +152,9 @@ def prompting(card: Card, folder: Path) -> tuple[Tokenizer, PromptTemplate]:
         raise CheckpointError(f"model {card.name}: {error}") from None
 
 
-def _environment_of_endpoint(card: Card, endpoint: Endpoint, tokenizer: Tokenizer, frame: Frame) -> Mapping[str, Any]:
+def _environment_of_endpoint(
+    card: Card, endpoint: Endpoint, tokenizer: Tokenizer, prompt_template: PromptTemplate
+) -> Mapping[str, Any]:
     """What is installed here does not change the answers of a server, but for the tokenizer."""
     return {
         "family": card.family,

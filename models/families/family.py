@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from generators.corpora.sets import Corpora
-    from generators.frames import Frame
+    from generators.prompt_templates import PromptTemplate
     from generators.tokenization import Tokenizer
     from models.cards import Card
     from models.decoding.decoder import Decoder
@@ -57,13 +57,13 @@ class Surroundings:
     Attributes:
         card: Its card.
         tokenizer: Its tokenizer.
-        frame: What goes around every prompt.
+        prompt_template: What goes around every prompt.
         corpora: What prompts are made from.
     """
 
     card: Card
     tokenizer: Tokenizer
-    frame: Frame
+    prompt_template: PromptTemplate
     corpora: Corpora
 
 

@@ -11,8 +11,8 @@ from pydantic import AfterValidator, Field
 
 from core.checked_fields import STRICT, Count, FieldError, Flag, dotted
 from core.names import unknown_name
-from generators.draws import Draw
-from generators.frames import Frame, Special
+from generators.prompt_templates import PromptTemplate, Special
+from generators.random_streams import RandomStream
 from generators.tasks.needles import HaystackKind, Kind
 from generators.tasks.registry import tasks
 from generators.tokenization import Tokenizer

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from generators.assembly import Piece, assemble, framed
-from generators.frames import Special
+from generators.assembly import Piece, assemble, templated
+from generators.prompt_templates import Special
 from generators.tokenization import Tokenizer, TokenizerError
 from models.checkpoints.errors import CheckpointError
 from models.families.endpoint.requests import Connection, EndpointError, shown
@@ -208,15 +208,17 @@ def connect_card(given: Surroundings) -> Endpoint:
     Raises:
         CheckpointError: The card names no server, or the server does not answer as the card says.
     """
-    card, frame = given.card, given.frame
+    card, prompt_template = given.card, given.prompt_template
     if card.server is None:
         raise CheckpointError(f"model {card.name}: an endpoint's card needs a server")
     try:
         return connect(
             card.server,
             given.tokenizer,
-            probe=assemble(given.tokenizer, framed(frame, [Piece(_PROBE)], "")).ids,
-            special=[part.text for part in (*frame.before, *frame.after) if isinstance(part, Special)],
+            probe=assemble(given.tokenizer, templated(prompt_template, [Piece(_PROBE)], "")).ids,
+            special=[
+                part.text for part in (*prompt_template.before, *prompt_template.after) if isinstance(part, Special)
+            ],
             beginning_of_sequence=card.beginning_of_sequence,
         )
     except (EndpointError, TokenizerError) as error:

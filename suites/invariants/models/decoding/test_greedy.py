@@ -16,7 +16,7 @@ from generators.corpora.sets import EmbeddedCorpora
 from generators.examples import ExampleSource
 from generators.oracles import oracle_answer
 from generators.tasks.registry import tasks
-from generators.tokenization import load_tokenizer
+from generators.tokenizer_files import load_tokenizer
 from models.decoding.greedy import GreedySettings, NonFiniteLogits, batches, greedy
 from models.evaluation import answer
 from models.loading import LoadedModel
