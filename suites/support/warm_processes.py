@@ -76,7 +76,7 @@ def _pytest(arguments: list[str], cwd: str, environment: dict[str, str], stdout:
     os.environ.update(environment)
     sys.argv = ["pytest", *arguments]
     # As `python -m pytest` has it.
-    sys.path.insert(0, cwd)
+    sys.path[:0] = [cwd, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     import pytest
 
     # What the server has imported already cannot be rewritten any more.
