@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.cells import Cell
 from drift.records.files import write_atomically, write_new
+from drift.statistics.thresholds import ThresholdTable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -181,7 +182,9 @@ class RunRecord:
                 raise RunFileError(f"{path} is of a later version, whose cells have {', '.join(sorted(unknown))} too")
             for name in ("declared", "selected"):
                 given[name] = [dict(zip(axes, values, strict=True)) for values in given[name]]
-            return _adapter().validate_json(json.dumps(given), strict=True)
+            record = _adapter().validate_json(json.dumps(given), strict=True)
+            ThresholdTable.of_content(record.thresholds)
+            return record
         except FileNotFoundError:
             return None
         except pydantic.ValidationError as error:

@@ -20,7 +20,8 @@ from drift.statistics.thresholds import Thresholds, ThresholdTable
 
 __all__ = ["THRESHOLDS", "accept_results", "judged_folders", "judged_results", "run_record", "write_run"]
 
-THRESHOLDS = ThresholdTable(Thresholds())
+# Of one look at all the examples that there are.
+THRESHOLDS = ThresholdTable(Thresholds(stages=(1000,)))
 
 
 def run_record(
