@@ -159,8 +159,9 @@ class RunRecord:
             "axes": Cell.axis_names(),
         }
         # One line a field: the lists of cells are long, and nobody reads them.
-        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        lines = (f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in content.items())
+        # A path, or what a server said, may be no Unicode, which no reader would take.
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode(errors="replace").decode()
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord | None:
