@@ -97,6 +97,14 @@ def test_a_run_file_has_a_line_for_each_field(tmp_path):
     assert content["declared"] == [["m2a", "niah_single_1", 256, None]]
 
 
+def test_text_that_is_no_unicode_costs_no_night(tmp_path):
+    """Half a surrogate pair, as of a path in another encoding or a server's answer, is a question mark in the file."""
+    problem = Problem("m2a-vt-256", "answered \ud83d, naïve 答")
+    replace(RECORD, command="pytest caf\udce9", problems=(problem,)).begin(tmp_path)
+    found = RunRecord.read(tmp_path)
+    assert (found.command, found.problems) == ("pytest caf?", (Problem("m2a-vt-256", "answered ?, naïve 答"),))
+
+
 def test_a_folder_without_one_has_no_run(tmp_path):
     """A folder that has no run file, or is not there, has none to read."""
     assert RunRecord.read(tmp_path) is None
