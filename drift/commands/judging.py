@@ -156,7 +156,7 @@ def _thresholds(evidence: Evidence, given: Path | None) -> ThresholdTable:
     if given is None and recorded:
         return recorded[0]
     # A zoo may have tasks that it declares no cell of; without a run file, it is not known what models it has.
-    models = {cell.model for cell in evidence.declared} if recorded else None
+    models = list(dict.fromkeys(cell.model for cell in evidence.declared)) if recorded else None
     table = load_thresholds(DEFAULT if given is None else given, models, None)
     usual = max((len(result.scores) for result in evidence.results.values()), default=1)
     samples = recorded[0].common.samples or usual if recorded else usual
