@@ -108,7 +108,7 @@ def test_differing_results_are_refused(tmp_path, changes):
         ({"zoo": "paper"}, "zoos"),
         ({"declared": DECLARED[:2]}, "declared cells"),
         ({"declared": DECLARED[::-1]}, "declared cells"),
-        ({"thresholds": ThresholdTable(Thresholds(smallest_effect=3.0))}, "thresholds"),
+        ({"thresholds": ThresholdTable(Thresholds(smallest_effect=3.0, stages=(1000,)))}, "thresholds"),
         ({"purpose": Purpose.ACCEPT}, "purposes"),
     ],
 )

@@ -65,7 +65,7 @@ def test_the_line_fits(fell, baseline, left, seconds, width, model):
     assert len(line) <= width
     assert len(line.splitlines()) == 1
     assert line.startswith(str(judged.cell)[:width])
-    if width >= 120:
+    if width >= 160:
         assert f"accuracy {judged.result.accuracy:6.2f}" in line
         assert f"{left} cell{'' if left == 1 else 's'} and {duration(seconds)} left" in line
 
