@@ -32,8 +32,8 @@ from benchmarks.copied_zoos import PlantError, ZooCopy
 from benchmarks.plants import PLANTS, Plant
 from benchmarks.suite_nights import (
     Asked,
-    Night,
     NightError,
+    SuiteNight,
     add_options,
     asked,
     heading,
@@ -52,7 +52,7 @@ from zoo.cards import Zoo
 
 
 @dataclass(frozen=True)
-class Finding:
+class PlantedFinding:
     """What a night said of one model.
 
     Attributes:
@@ -117,8 +117,8 @@ class Skipped:
 
 
 def found(
-    plant: Plant, model: str, accepted: Night, run: Night, planted: Collection[str], control: str = ""
-) -> Finding:
+    plant: Plant, model: str, accepted: SuiteNight, run: SuiteNight, planted: Collection[str], control: str = ""
+) -> PlantedFinding:
     """Reads a run's alert and results for one model.
 
     Args:
@@ -139,7 +139,7 @@ def found(
         raise NightError(f"{model}: no result of {', '.join(missing) or 'any cell'}")
     both = [(accepted.results[cell], run.results[cell]) for cell in cells]
     own = {f"{model}-{now.key}" for _, now in both}
-    finding = Finding(
+    finding = PlantedFinding(
         change=plant.name,
         model=model,
         control=control,
@@ -186,7 +186,7 @@ def _warned(each: Mapping[str, Any]) -> str:
     return f"{_pool(each['pool'])} {each['nats']:+.3f} nats (p = {each['adjusted']:.1g})"
 
 
-def _named(run: Night) -> Iterator[str]:
+def _named(run: SuiteNight) -> Iterator[str]:
     """The models that a run fails for or warns of."""
     models = {f"{model}-{key}": model for model, key in run.results}
     for each in [*run.alert["fallen"], *run.alert["pools"]]:
@@ -203,7 +203,7 @@ def _suspect(alert: Mapping[str, Any], model: str) -> str:
     return str(listed[0][0]["name"]) if listed and listed[0] else ""
 
 
-def _right(plant: Plant, finding: Finding, planted: Collection[str]) -> bool:
+def _right(plant: Plant, finding: PlantedFinding, planted: Collection[str]) -> bool:
     if not plant.harmful:
         # Nothing is said, though the change itself is on record.
         return not finding.status and not finding.named and bool(plant.suspects & finding.recorded.keys())
@@ -212,8 +212,8 @@ def _right(plant: Plant, finding: Finding, planted: Collection[str]) -> bool:
 
 
 def findings(
-    plant: Plant, model: str, zoo: Zoo, base: ZooCopy, accepted: Night, given: Asked, folder: Path
-) -> list[Finding | Skipped]:
+    plant: Plant, model: str, zoo: Zoo, base: ZooCopy, accepted: SuiteNight, given: Asked, folder: Path
+) -> list[PlantedFinding | Skipped]:
     """Plants a change and runs a night on it.
 
     Args:
@@ -243,9 +243,9 @@ def findings(
         return [Skipped(plant.name, name, f"the night came to no verdict: {error}") for name in planted]
 
 
-def table(rows: Sequence[Finding | Skipped]) -> str:
+def table(rows: Sequence[PlantedFinding | Skipped]) -> str:
     """All findings as Markdown, and how many of them were caught by what."""
-    measured = [row for row in rows if isinstance(row, Finding)]
+    measured = [row for row in rows if isinstance(row, PlantedFinding)]
     harmful = {plant.name for plant in PLANTS.values() if plant.harmful}
     caught = Counter(row.caught for row in measured if row.change in harmful)
     alarms = sum(not row.right for row in measured if row.change not in harmful)
@@ -262,7 +262,7 @@ def table(rows: Sequence[Finding | Skipped]) -> str:
     return "\n".join([*lines, *(_row(row) for row in rows)])
 
 
-def _row(row: Finding | Skipped) -> str:
+def _row(row: PlantedFinding | Skipped) -> str:
     if isinstance(row, Skipped):
         reason = row.reason.splitlines()[0]
         return f"| {row.change} | {row.model} | | | | | | | not run: {reason} | | | |"
@@ -305,7 +305,7 @@ def main() -> int:
     if unknown := [name for name in into if name not in plain.models]:
         parser.error(f"--into: {', '.join(unknown)} is not among --models")
     stem = stem_of(given.out, "planted-changes")
-    rows: list[Finding | Skipped] = []
+    rows: list[PlantedFinding | Skipped] = []
     with working_folder(given.work) as folder:
         base = ZooCopy(zoo, folder / "accepted")
         base.write()
@@ -324,13 +324,13 @@ def main() -> int:
                 _written(stem, heading("Planted changes", plain, zoo, accepted), rows)
     _written(stem, heading("Planted changes", plain, zoo, accepted), rows)
     print(table(rows))
-    return int(not all(row.right for row in rows if isinstance(row, Finding)))
+    return int(not all(row.right for row in rows if isinstance(row, PlantedFinding)))
 
 
-def _written(stem: Path, head: str, rows: Sequence[Finding | Skipped]) -> None:
+def _written(stem: Path, head: str, rows: Sequence[PlantedFinding | Skipped]) -> None:
     """What is known so far, so that a run that ends early has lost nothing."""
     stem.with_suffix(".md").write_text(f"{head}\n\n{table(rows)}\n", encoding="utf-8")
-    content = [{**asdict(row), **({"caught": row.caught} if isinstance(row, Finding) else {})} for row in rows]
+    content = [{**asdict(row), **({"caught": row.caught} if isinstance(row, PlantedFinding) else {})} for row in rows]
     stem.with_suffix(".json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 

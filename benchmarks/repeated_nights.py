@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.copied_zoos import ZooCopy
 from benchmarks.suite_nights import (
-    Night,
+    SuiteNight,
     add_options,
     asked,
     heading,
@@ -85,7 +85,7 @@ class Repetition:
         return not self.status and not self.warnings
 
 
-def repetition(first: Night, again: Night, setting: tuple[int, int | None, int]) -> Repetition:
+def repetition(first: SuiteNight, again: SuiteNight, setting: tuple[int, int | None, int]) -> Repetition:
     """Counts what differs between two nights.
 
     Args:

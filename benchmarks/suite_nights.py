@@ -26,8 +26,8 @@ from zoo.cards import Zoo, ZooError, load_zoo
 
 __all__ = [
     "Asked",
-    "Night",
     "NightError",
+    "SuiteNight",
     "add_options",
     "asked",
     "heading",
@@ -92,7 +92,7 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Night:
+class SuiteNight:
     """What a run came to.
 
     Attributes:
@@ -108,7 +108,7 @@ class Night:
     results: Mapping[tuple[str, str], CellResult]
 
 
-def night(given: Asked, copy: ZooCopy, name: str, *, accept: bool = False) -> Night:
+def night(given: Asked, copy: ZooCopy, name: str, *, accept: bool = False) -> SuiteNight:
     """Runs the suite and waits for it.
 
     Args:
@@ -131,7 +131,7 @@ def night(given: Asked, copy: ZooCopy, name: str, *, accept: bool = False) -> Ni
     file = results / "alert.json"
     if run.returncode not in ((ExitStatus.QUIET,) if accept else _JUDGED) or not (accept or file.is_file()):
         raise NightError(f"status {run.returncode}: {' '.join(command)}\n{(run.stdout + run.stderr)[-_TAIL:]}")
-    return Night(
+    return SuiteNight(
         status=run.returncode,
         seconds=seconds,
         alert={} if accept else json.loads(file.read_text(encoding="utf-8")),
@@ -189,7 +189,7 @@ def said(line: str) -> None:
     print(time.strftime("%H:%M:%S"), line, file=sys.stderr, flush=True)
 
 
-def heading(title: str, given: Asked, zoo: Zoo, measured: Night) -> str:
+def heading(title: str, given: Asked, zoo: Zoo, measured: SuiteNight) -> str:
     """The head of a page of results: what was asked, where and of what."""
     environment = next(iter(measured.results.values())).environment
     samples = {len(each.scores) for each in measured.results.values()}

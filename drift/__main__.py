@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import tomllib
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,15 +11,14 @@ from typing import Literal
 
 from rich.console import Console
 
-from core.cells import Cell
 from core.names import unknown_name
 from drift.commands.judging import CommandParser, add_accept, add_judge
 from drift.comparison import compared
 from drift.records.history import Entry, History
-from drift.records.sources import Source, SourceError, merged, read_source
+from drift.records.sources import SourceError, merged, read_source
 from drift.reports.comparison import as_json, as_markdown, print_comparison
 from drift.reports.history import history_json, plot_history, print_history
-from drift.statistics.thresholds import DEFAULT, ThresholdTable, load_thresholds
+from drift.statistics.thresholds import DEFAULT, load_thresholds
 from drift.time_series import cell_time_series, mean_time_series
 
 NO_SHIFT, SHIFT, BAD_INPUT = 0, 1, 2
@@ -73,7 +71,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     history.add_argument("--json", action="store_true", help="print JSON, with every night")
     history.set_defaults(run=_history, unusable=BAD_INPUT)
 
-    given = parser.parse_args(arguments)
+    given, unknown = parser.parse_known_args(arguments)
+    if unknown:
+        parser.unusable = given.unusable
+        parser.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         status: int = given.run(given)
     except (ValueError, OSError, RecursionError) as error:
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _compare(given: argparse.Namespace) -> int:
     before, now = read_source(given.before), merged([read_source(each) for each in given.now])
-    thresholds = _thresholds(given.thresholds, before, now)
+    # They may name any model and task, since these runs may be of any zoo.
+    thresholds = load_thresholds(given.thresholds, None, None)
     comparison = compared(before, now, thresholds, unpaired=given.unpaired)
     if given.json:
         print(as_json(comparison), end="")
@@ -104,22 +106,6 @@ def _console() -> Console:
     # A log has no width of its own; rich would take 80 columns and cut the tables.
     console = Console()
     return console if console.is_terminal else Console(width=160)
-
-
-def _thresholds(path: Path, before: Source, now: Source) -> ThresholdTable:
-    """The thresholds of a file; whichever models and tasks it names, since these runs may be of any zoo."""
-    try:
-        named = tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        named = {}
-    models, tasks = ({*table} if isinstance(table := named.get(kind), dict) else set() for kind in ("models", "tasks"))
-    places = {
-        Cell.of_key(model, key).task
-        for source in (before, now)
-        for model, cells in source.cells.items()
-        for key in cells
-    }
-    return load_thresholds(path, [*before.cells, *now.cells, *models], [*places, *tasks])
 
 
 def _history(given: argparse.Namespace) -> int:

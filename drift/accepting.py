@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
 
 from core.cells import Cell
 from drift.acceptance import Acceptance, Decision, acceptance
 from drift.records.baselines import AcceptedSnapshots, baseline_file
 from drift.records.evidence import Evidence
+from drift.records.files import write_atomically
 from drift.records.snapshots import Baseline
 from drift.rerun import rerun_command
 from drift.statistics.thresholds import ThresholdTable
@@ -66,7 +69,7 @@ def _refusal(evidence: Evidence, shortened: Mapping[Cell, int]) -> str:
 
 
 def accept(evidence: Evidence, accepted: AcceptedSnapshots, decided: Mapping[Cell, Acceptance]) -> None:
-    """Writes the snapshots that were decided to be written; every other cell stays as it is.
+    """Writes the snapshots that were decided to be written, all of them or none; every other cell stays as it is.
 
     Args:
         evidence: The night.
@@ -74,7 +77,7 @@ def accept(evidence: Evidence, accepted: AcceptedSnapshots, decided: Mapping[Cel
         decided: As `decisions` says.
 
     Raises:
-        drift.records.snapshots.SnapshotError: A file is damaged, or cannot be written; it stays as it is.
+        drift.records.snapshots.SnapshotError: A file is damaged, or cannot be written; all stay as they are.
     """
     # The lock of the runs that write snapshots; it imports pytest.
     from syrupy.utils import exclusive_file_lock
@@ -83,8 +86,19 @@ def accept(evidence: Evidence, accepted: AcceptedSnapshots, decided: Mapping[Cel
     for cell, decision in decided.items():
         if decision.decision is Decision.WRITTEN:
             files[cell.model, decision.accelerator][cell.key] = Baseline.of(evidence.results[cell])
-    for (model, accelerator), baselines in files.items():
-        file = baseline_file(accepted.folder, model, accelerator)
-        file.path.parent.mkdir(parents=True, exist_ok=True)
-        with exclusive_file_lock(file.path):
-            file.update(baselines)
+    with ExitStack() as undoing:
+        for (model, accelerator), baselines in files.items():
+            file = baseline_file(accepted.folder, model, accelerator)
+            file.path.parent.mkdir(parents=True, exist_ok=True)
+            with exclusive_file_lock(file.path):
+                before = file.path.read_text(encoding="utf-8") if file.path.exists() else None
+                file.update(baselines)
+            undoing.callback(_restore, file.path, before)
+        undoing.pop_all()
+
+
+def _restore(path: Path, text: str | None) -> None:
+    if text is None:
+        path.unlink()
+    else:
+        write_atomically(path, text)

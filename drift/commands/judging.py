@@ -155,9 +155,9 @@ def _thresholds(evidence: Evidence, given: Path | None) -> ThresholdTable:
     recorded = [ThresholdTable.of_content(run.thresholds) for run in evidence.runs[:1]]
     if given is None and recorded:
         return recorded[0]
-    models = list(dict.fromkeys(cell.model for cell in evidence.declared))
-    tasks = list(dict.fromkeys(cell.task for cell in evidence.declared))
-    table = load_thresholds(DEFAULT if given is None else given, models, tasks)
+    # A zoo may have tasks that it declares no cell of; without a run file, it is not known what models it has.
+    models = list(dict.fromkeys(cell.model for cell in evidence.declared)) if recorded else None
+    table = load_thresholds(DEFAULT if given is None else given, models, None)
     usual = max((len(result.scores) for result in evidence.results.values()), default=1)
     samples = recorded[0].common.samples or usual if recorded else usual
     return table.asked(samples, len(evidence.declared))

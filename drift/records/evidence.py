@@ -84,7 +84,9 @@ def read_evidence(folders: Sequence[Path]) -> Evidence:
         drift.records.run_file.RunFileError: A run file is.
     """
     records = {folder: RunRecord.read(folder) for folder in folders}
-    runs = tuple(record for record in records.values() if record is not None)
+    # In an order of their own: a night is the same in whatever order its shards are named.
+    known_runs = [record for record in records.values() if record is not None]
+    runs = tuple(sorted(known_runs, key=lambda record: (record.started, record.id)))
     _check_runs([(folder, record) for folder, record in records.items() if record is not None])
     results: dict[Cell, CellResult] = {}
     holders: dict[Cell, Path] = {}
@@ -119,9 +121,14 @@ def read_evidence(folders: Sequence[Path]) -> Evidence:
         results={cell: results[cell] for cell in measured},
         declared=declared,
         selected=tuple(cell for cell in declared if cell in chosen),
-        problems=tuple(problem for problem in merged_problems(runs)),
+        problems=_in_order(merged_problems(runs), declared),
         cautions=tuple(cautions),
     )
+
+
+def _in_order(problems: Sequence[Problem], declared: Sequence[Cell]) -> tuple[Problem, ...]:
+    order = {str(cell): i for i, cell in enumerate(declared)}
+    return tuple(sorted(problems, key=lambda problem: order.get(problem.name, len(order))))
 
 
 def _check_runs(records: Sequence[tuple[Path, RunRecord]]) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from core.cells import Cell
 from drift.records.files import write_atomically, write_new
+from drift.statistics.thresholds import ThresholdTable
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -158,8 +159,9 @@ class RunRecord:
             "axes": Cell.axis_names(),
         }
         # One line a field: the lists of cells are long, and nobody reads them.
-        lines = (f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        lines = (f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in content.items())
+        # A path, or what a server said, may be no Unicode, which no reader would take.
+        return ("{\n" + ",\n".join(lines) + "\n}\n").encode(errors="replace").decode()
 
     @classmethod
     def read(cls, folder: Path) -> RunRecord | None:
@@ -181,7 +183,9 @@ class RunRecord:
                 raise RunFileError(f"{path} is of a later version, whose cells have {', '.join(sorted(unknown))} too")
             for name in ("declared", "selected"):
                 given[name] = [dict(zip(axes, values, strict=True)) for values in given[name]]
-            return _adapter().validate_json(json.dumps(given), strict=True)
+            record = _adapter().validate_json(json.dumps(given), strict=True)
+            ThresholdTable.of_content(record.thresholds)
+            return record
         except FileNotFoundError:
             return None
         except pydantic.ValidationError as error:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticCustomError
 
-from core.checked_fields import STRICT, FieldError, Flag, checked_record, dotted
+from core.checked_fields import STRICT, Count, FieldError, Flag, checked_record, dotted
 from core.display import shown
 from core.names import unknown_name
 from core.text_files import UnreadableFile, read_toml
@@ -75,7 +75,7 @@ class Thresholds:
     __pydantic_config__ = STRICT
 
     error_rate: ErrorRate = 0.05
-    comparisons: int = 1
+    comparisons: Count = 1
     smallest_effect: Percentage = 2.0
     stages: Annotated[
         tuple[Annotated[int, Field(gt=0, description="a whole number above 0")], ...],
@@ -83,7 +83,7 @@ class Thresholds:
         AfterValidator(_growing),
     ] = ()
     gates: Annotated[tuple[Probability, ...], Field(description="a list of numbers from 0 to 1")] = ()
-    samples: int | None = None
+    samples: Count | None = None
     spending: Exponent = 1.0
     usual_flips: Annotated[float, Field(ge=0, le=0.5, description="a number from 0 to 0.5")] = 0.02
     pooled_error_rate: ErrorRate = 0.05
@@ -150,14 +150,12 @@ class ThresholdTable:
             ThresholdError: It holds none.
         """
         try:
-            common, models, tasks = (content[name] for name in ("common", "models", "tasks"))
-            return cls(
-                Thresholds(**_as_tuples(common)),
-                {name: _as_tuples(changes) for name, changes in models.items()},
-                {name: _as_tuples(changes) for name, changes in tasks.items()},
-            )
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ThresholdError(f"not the thresholds of this version: {error!r}") from None
+            common = checked_record(Thresholds, content["common"], "common")
+            return cls(common, *(_changes(kind, content[kind], None) for kind in ("models", "tasks")))
+        except KeyError as error:
+            raise ThresholdError(f"the thresholds lack {error.args[0]}") from None
+        except (FieldError, ThresholdError) as error:
+            raise ThresholdError(f"thresholds: {error}") from None
 
     @property
     def overrides(self) -> str:
@@ -168,17 +166,13 @@ class ThresholdTable:
         )
 
 
-def _as_tuples(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-
-
-def load_thresholds(path: Path, models: Collection[str], tasks: Collection[str]) -> ThresholdTable:
+def load_thresholds(path: Path, models: Collection[str] | None, tasks: Collection[str] | None) -> ThresholdTable:
     """Reads thresholds; what the file leaves out is as in the default one.
 
     Args:
         path: The file.
-        models: The models there are.
-        tasks: The tasks there are.
+        models: The models there are; None where the file may name any.
+        tasks: The tasks there are; likewise.
 
     Raises:
         ThresholdError: The file cannot be read, or a field is unknown or out of range.
@@ -211,13 +205,13 @@ def _check_gates(table: ThresholdTable, model: str | None, task: str | None) -> 
         )
 
 
-def _changes(kind: str, given: object, known: Collection[str]) -> dict[str, dict[str, Any]]:
+def _changes(kind: str, given: object, known: Collection[str] | None) -> dict[str, dict[str, Any]]:
     """The fields that the tables of some models or tasks give, each right by itself."""
     if not isinstance(given, dict):
         raise ThresholdError(f"{kind} must be a table, not {shown(given)}")
     for name, changes in given.items():
         where = dotted(kind, [name])
-        if name not in known:
+        if known is not None and name not in known:
             raise ThresholdError(unknown_name(kind.removesuffix("s"), name, list(known)))
         for each in _OF_THE_NIGHT:
             if isinstance(changes, dict) and each in changes:

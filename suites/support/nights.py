@@ -20,7 +20,8 @@ from drift.statistics.thresholds import Thresholds, ThresholdTable
 
 __all__ = ["THRESHOLDS", "accept_results", "judged_folders", "judged_results", "run_record", "write_run"]
 
-THRESHOLDS = ThresholdTable(Thresholds())
+# Of one look at all the examples that there are.
+THRESHOLDS = ThresholdTable(Thresholds(stages=(1000,)))
 
 
 def run_record(
@@ -35,6 +36,7 @@ def run_record(
     cause: str = "",
     killed: bool = False,
     thresholds: ThresholdTable = THRESHOLDS,
+    samples: int | None = None,
     **others: Any,
 ) -> RunRecord:
     """What the run file of a folder says; snapshots and history are beside the folder.
@@ -50,6 +52,7 @@ def run_record(
         cause: What cut it.
         killed: Whether it had no time to write how it ended.
         thresholds: By which it is judged.
+        samples: Examples of the first look; as many as the largest result has, by default.
         others: Any other field of the run file.
     """
     done = [*dict.fromkeys(result.cell for result in results)]
@@ -57,7 +60,7 @@ def run_record(
     declared = selected if declared is None else declared
     named = {problem.name for problem in problems}
     finished = sum(cell in done or str(cell) in named for cell in selected)
-    samples = max((len(result.scores) for result in results), default=1)
+    samples = max((len(result.scores) for result in results), default=1) if samples is None else samples
     fields: dict[str, Any] = {
         "command": "pytest -m gpu",
         "zoo": next((result.zoo for result in results), "pocket"),

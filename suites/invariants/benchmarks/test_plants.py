@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.copied_zoos import PlantError, ZooCopy
-from benchmarks.planted_changes import Finding, Skipped, found
+from benchmarks.planted_changes import PlantedFinding, Skipped, found
 from benchmarks.planted_changes import table as table_of_changes
 from benchmarks.plants import PLANTS, rounded
 from benchmarks.repeated_nights import repetition
 from benchmarks.repeated_nights import table as table_of_nights
-from benchmarks.suite_nights import Night, NightError
+from benchmarks.suite_nights import NightError, SuiteNight
 from models.checkpoints.files import weights_fingerprint
 from suites.support.runs import REPOSITORY
 from suites.support.sample_results import sample_result
@@ -183,13 +183,13 @@ def _suspects(name: str) -> list[dict[str, object]]:
 
 def _night(result=NOW, status=1, **alert):
     cells = {("m2a", result.key): result, ("sl", result.key): replace(BEFORE, model="sl")}
-    return Night(status, 10.0, {**QUIET, **alert}, cells)
+    return SuiteNight(status, 10.0, {**QUIET, **alert}, cells)
 
 
 ACCEPTED = _night(BEFORE, status=0)
 
 
-def _found(run, key="round-4") -> Finding:
+def _found(run, key="round-4") -> PlantedFinding:
     return found(PLANTS[key], "m2a", ACCEPTED, run, ("m2a",), "sl")
 
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from itertools import combinations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.changes import Suspicion, change_fields, changes
 from models.machine import driver_version, machine
-
-quick = settings(deadline=None, derandomize=True, max_examples=60)
 
 # The most suspicious first, one of each kind.
 _KINDS = ("weights", "tokenizer", "torch", "dtype", "batch_tokens", "python")
@@ -23,7 +21,6 @@ _values = st.one_of(st.none(), st.text(max_size=5), st.integers(), st.lists(st.t
 environments = st.dictionaries(_names, _values, max_size=8)
 
 
-@quick
 @given(environments)
 def test_nothing_changed(environment):
     """An environment differs in nothing from itself, in whatever order it is written."""
@@ -31,7 +28,6 @@ def test_nothing_changed(environment):
     assert changes(environment, dict(reversed(environment.items()))) == []
 
 
-@quick
 @given(environments, environments)
 def test_every_difference_is_found_once(before, now):
     """Exactly the fields that differ are found, each with both its values, the stronger suspects first."""
@@ -45,7 +41,6 @@ def test_every_difference_is_found_once(before, now):
     assert [each.suspicion for each in found] == sorted(each.suspicion for each in found)
 
 
-@quick
 @given(environments, environments)
 def test_the_same_fields_change_back(before, now):
     """Going back changes the same fields, with their values swapped."""

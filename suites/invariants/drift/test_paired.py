@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from drift.statistics.paired import confidence_interval, mcnemar_p_values, paired_shift, sign_flip_p_value
 from suites.support.sample_results import shares
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 
 # Differences of halves, thirds, quarters and fifths; mixed, they fall on a grid of sixtieths.
 fractions = st.integers(1, 5).flatmap(lambda d: st.integers(-d, d).map(lambda n: Fraction(n, d)))

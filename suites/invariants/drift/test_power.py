@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from drift.statistics.power import power, smallest_drop
 from drift.statistics.stages import judged, planned
 
-quick = settings(deadline=None, derandomize=True, max_examples=25)
+quick = settings(max_examples=25)
 
 
 @quick

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from drift.records.snapshots import Baseline, SnapshotError, SnapshotFile
 from suites.support.sample_results import baselines, sample_result
 
-quick = settings(deadline=None, derandomize=True, max_examples=20)
+quick = settings(max_examples=20)
 REPOSITORY = Path(__file__).resolve().parents[3]
 
 IN_ORDER = (

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from drift.statistics.paired import paired_shift, sign_flip_p_value
 from drift.statistics.stages import Stage, judged, planned
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
+quick = settings(max_examples=60)
 few = settings(quick, max_examples=12)
 
 error_rates = st.floats(0.01, 0.9)

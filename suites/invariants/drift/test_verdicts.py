@@ -6,7 +6,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from drift.records.snapshots import Baseline, SnapshotFile
@@ -16,7 +16,6 @@ from drift.statistics.thresholds import Thresholds
 from drift.verdicts import compare
 from suites.support.sample_results import sample_result, shares
 
-quick = settings(deadline=None, derandomize=True, max_examples=60)
 THRESHOLDS = Thresholds(error_rate=0.05, comparisons=100, smallest_effect=2.0)
 
 
@@ -34,7 +33,6 @@ def test_no_snapshot():
     assert "--snapshot-update" in verdict.message
 
 
-@quick
 @given(st.lists(shares, min_size=1, max_size=40))
 def test_the_same_scores_pass(scores):
     """A cell that scores what its snapshot says passes with p = 1 and nothing fallen or risen."""
@@ -81,7 +79,6 @@ def test_a_planted_drop_regresses():
         assert part in verdict.message
 
 
-@quick
 @given(st.lists(st.sampled_from([(0.0, 1.0), (1.0, 0.0), (1.0, 1.0), (0.25, 0.5)]), min_size=1, max_size=9))
 def test_the_message_names_every_changed_example(pairs):
     """Where few examples changed, the message lists exactly those that fell and those that rose."""
@@ -155,7 +152,6 @@ def test_changed_prompts_are_not_comparable():
         assert part in verdict.message
 
 
-@quick
 @given(st.lists(st.tuples(shares, shares), min_size=1, max_size=30), st.data())
 def test_the_common_examples_are_compared(pairs, data):
     """Where one of the two has more examples, only the first ones that both have count."""
