@@ -77,7 +77,7 @@ sys.exit(status)
 
 
 @dataclass(frozen=True)
-class Measured:
+class MeasuredGeneration:
     """One run.
 
     Attributes:
@@ -89,7 +89,7 @@ class Measured:
     peak: int | None = None
 
 
-def _run(command: Sequence[str], report: Path, limit: float, core: int) -> Measured | None:
+def _run(command: Sequence[str], report: Path, limit: float, core: int) -> MeasuredGeneration | None:
     """Runs a driver on one core; None where it failed."""
     environment = {
         **os.environ,
@@ -111,11 +111,11 @@ def _run(command: Sequence[str], report: Path, limit: float, core: int) -> Measu
             preexec_fn=lambda: os.sched_setaffinity(0, {core}),
         )
     except subprocess.TimeoutExpired:
-        return Measured(float("inf"))
+        return MeasuredGeneration(float("inf"))
     if done.returncode:
         print(f"  failed: {(done.stderr.strip().splitlines() or ['?'])[-1]}", file=sys.stderr)
         return None
-    return Measured(**json.loads(report.read_text()))
+    return MeasuredGeneration(**json.loads(report.read_text()))
 
 
 def _templates(ruler: Path) -> dict[str, tuple[str, int]]:
@@ -224,7 +224,7 @@ def _seconds_of_example(source: ExampleSource, index: int) -> float:
 
 def _ours(
     given: argparse.Namespace, tasks: Sequence[str], lengths: Sequence[int], samples: int, work: Path
-) -> Measured:
+) -> MeasuredGeneration:
     """Our run of some tasks and lengths, in one process."""
     command = [
         *(sys.executable, "-c", _OUR_DRIVER, str(work / "report")),
@@ -251,7 +251,7 @@ def ruler_command(given: argparse.Namespace, task: str, length: int, samples: in
     ]
 
 
-def _seconds(measured: Measured | None) -> str:
+def _seconds(measured: MeasuredGeneration | None) -> str:
     if measured is None:
         return "fails"
     return "hangs" if measured.seconds == float("inf") else f"{measured.seconds:.1f}"

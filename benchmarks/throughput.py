@@ -215,7 +215,7 @@ def _measured(
 
     writing, _ = _timed(decode, device)
     reading = statistics.median(times)
-    operations = rows * _operations(model, card.family, configuration, length)
+    operations = rows * operations_of(model, card.family, configuration, length)
     return Measured(
         card.name,
         implementation,
@@ -239,7 +239,7 @@ def _timed(call: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     return time.perf_counter() - began, result
 
 
-def _operations(model: nn.Module, family: str, configuration: Mapping[str, Any], length: int) -> float:
+def operations_of(model: nn.Module, family: str, configuration: Mapping[str, Any], length: int) -> float:
     """Of the matrix products of one prompt."""
     embeddings = [module for module in model.modules() if isinstance(module, nn.Embedding)]
     vocabularies = {module.num_embeddings for module in embeddings}

@@ -80,7 +80,7 @@ def test_throughput_is_measured(card, monkeypatch):
 
 def test_operations_are_those_of_the_layers():
     """The operations counted for a token are twice the weights without the embedding, and attention's pairs."""
-    from benchmarks.throughput import _operations
+    from benchmarks.throughput import operations_of
     from zoo.shapes import made
 
     for card, embeddings, attention in (
@@ -91,7 +91,7 @@ def test_operations_are_those_of_the_layers():
         configuration = configuration_of(str(PAPER.models[card].hub))
         model = made(PAPER.models[card].family, configuration)
         expected = 2 * (shape(PAPER.models[card]).parameters - embeddings) * 1000 + attention
-        assert _operations(model, PAPER.models[card].family, configuration, 1000) == pytest.approx(expected, rel=1e-9)
+        assert operations_of(model, PAPER.models[card].family, configuration, 1000) == pytest.approx(expected, rel=1e-9)
 
 
 def test_without_cuda_each_check_is_skipped_with_its_reason(monkeypatch, tmp_path, capsys):

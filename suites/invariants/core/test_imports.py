@@ -14,9 +14,6 @@ import pytest
 
 from suites.support.runs import REPOSITORY
 
-# What is still to be set right. Nothing may be added; what is done must leave.
-STILL_TO_GO: frozenset[str] = frozenset()
-
 # From the ground up; rooms of one floor do not import each other.
 FLOORS = [
     {"core"},
@@ -194,53 +191,24 @@ def test_every_module_has_its_floor():
 @pytest.mark.parametrize("floors", [FLOORS, FLOORS_OF_DRIFT], ids=["the house", "drift"])
 def test_no_import_runs_up_a_floor(floors):
     """A module imports only from its own room and from floors below, within functions and for types alone as well."""
-    assert _arrows_up(floors) - STILL_TO_GO == set()
+    assert _arrows_up(floors) == set()
 
 
 def test_no_import_runs_in_a_circle():
     """The modules can be put into an order in which each imports only earlier ones, types alone left aside."""
-    assert _circles() - STILL_TO_GO == set()
+    assert _circles() == set()
 
 
 def test_nobody_imports_a_test():
     """No module imports a test module; what tests share is in `suites.support`."""
-    assert _imports_of_tests() - STILL_TO_GO == set()
+    assert _imports_of_tests() == set()
 
 
 def test_a_name_is_one_class():
     """No two public classes bear one name."""
-    assert _names_of_several_classes() - STILL_TO_GO == set()
+    assert _names_of_several_classes() == set()
 
 
 def test_private_names_stay_where_they_are():
     """No module takes a name that begins with `_` from another one."""
-    assert _private_names_imported() - STILL_TO_GO == set()
-
-
-def test_what_is_done_has_left_the_list():
-    """The list of what is still to be set right holds nothing else."""
-    found = _arrows_up(FLOORS) | _arrows_up(FLOORS_OF_DRIFT) | _circles() | _imports_of_tests()
-    found |= _names_of_several_classes() | _private_names_imported()
-    assert set() == STILL_TO_GO - found
-
-
-@pytest.mark.parametrize(
-    ("found", "up"),
-    [
-        (Import("generators.a", "core.b"), False),
-        (Import("generators.a", "generators.b"), False),
-        (Import("generators.a", "models.b"), True),
-        (Import("models.a", "drift.b"), True),
-        (Import("drift.a", "models.b"), True),
-        (Import("zoo.a", "fixtures.b"), True),
-        (Import("benchmarks.a", "suites.support.b"), False),
-        (Import("benchmarks.a", "suites.invariants.b"), True),
-        (Import("conftest", "suites.support.b"), False),
-        (Import("suites.support.a", "suites.invariants.b"), True),
-        (Import("longwatch_command_line", "fixtures.b"), True),
-    ],
-    ids=str,
-)
-def test_which_way_an_arrow_runs(found, up):
-    """An import is up where it leads to a higher floor, or to another room of the same one."""
-    assert _runs_up(found, FLOORS) == up
+    assert _private_names_imported() == set()
