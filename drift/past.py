@@ -25,11 +25,16 @@ class Past(Protocol):
 class NoPast:
     """The past of a night that has no history."""
 
+    trouble = ""
+
     def entries(self, cell: Cell) -> Sequence[Entry]:
         return ()
 
     def environment(self, entry: Entry) -> Mapping[str, Any]:
         return {}
+
+    def close(self) -> None:
+        pass
 
 
 class RecordedPast:

@@ -12,7 +12,7 @@ from typing import NoReturn
 from drift.accepting import accept, decisions
 from drift.exit_statuses import ExitStatus
 from drift.night import judged_night
-from drift.past import RecordedPast
+from drift.past import NoPast, RecordedPast
 from drift.records.baselines import AcceptedSnapshots
 from drift.records.evidence import Evidence, EvidenceError, read_evidence
 from drift.records.run_file import Purpose
@@ -94,15 +94,19 @@ def _judge(given: argparse.Namespace) -> int:
     past = _past(evidence, given.history)
     # What a run accepted may have another baseline by now.
     purpose = Purpose.REPLAY if evidence.purpose is Purpose.REPLAY else Purpose.JUDGE
-    night = judged_night(evidence, accepted, thresholds, past, purpose=purpose, whole=given.whole)
-    lines = told(_reporters(given), night)
-    if given.json:
-        print(whole_json(night), end="")
-    elif given.markdown:
-        print(as_markdown(night), end="")
+    try:
+        night = judged_night(evidence, accepted, thresholds, past, purpose=purpose, whole=given.whole)
+    finally:
+        past.close()
+    lines = [*told(_reporters(given), night), *([past.trouble] if past.trouble else [])]
+    if given.json or given.markdown:
+        # Not among what another program reads.
+        for line in lines:
+            print(line, file=sys.stderr)
+        print(whole_json(night) if given.json else as_markdown(night), end="")
     else:
         console = command_console()
-        for line in [*lines, *([past.trouble] if past is not None and past.trouble else [])]:
+        for line in lines:
             console.print(line, soft_wrap=True, markup=False)
         print_night(night, console)
     return int(night.status)
@@ -163,10 +167,10 @@ def _thresholds(evidence: Evidence, given: Path | None) -> ThresholdTable:
     return table.asked(samples, len(evidence.declared))
 
 
-def _past(evidence: Evidence, given: Path | None) -> RecordedPast | None:
+def _past(evidence: Evidence, given: Path | None) -> NoPast | RecordedPast:
     if given is not None and not given.is_file():
         raise EvidenceError(f"--history: there is no history at {given}")
     if not evidence.runs or evidence.started is None:
-        return None
+        return NoPast()
     path = Path(evidence.runs[0].history) if given is None else given
     return RecordedPast(path, evidence.runs[0].zoo, evidence.started)

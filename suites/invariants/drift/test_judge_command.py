@@ -149,14 +149,23 @@ def test_an_alert_is_written_and_sent_where_that_is_asked(tmp_path, folder, caps
 
 
 def test_what_reporters_say_does_not_spoil_what_is_printed(tmp_path, monkeypatch, capsys):
-    """In a job of GitHub, annotations are printed beside the lines, and never inside JSON."""
+    """What reporters say stands before the lines of the night, and apart from JSON and Markdown."""
     accept_results(tmp_path / "snapshots", GOOD)
     fell = write_run(tmp_path / "fell", FELL[:1])
     monkeypatch.setenv("GITHUB_ACTIONS", "true")
     assert _ended("judge", fell) == 1
-    assert "::error title=m2a-niah_single_1-256 fell 100.0 points::" in capsys.readouterr().out
-    assert _ended("judge", fell, "--json") == 1
-    assert json.loads(capsys.readouterr().out)["status"] == 1
+    said = "::error title=m2a-niah_single_1-256 fell 100.0 points::"
+    out, err = capsys.readouterr()
+    assert out.startswith(said)
+    assert err == ""
+    (tmp_path / "history.sqlite").write_bytes(b"damaged" * 200)
+    for form in ("--json", "--markdown"):
+        assert _ended("judge", fell, form, "--alert-url=nonsense://host") == 1
+        out, err = capsys.readouterr()
+        assert json.loads(out)["status"] == 1 if form == "--json" else out.startswith("# longwatch: ")
+        assert said in err
+        assert "alert not sent: alert URL 1 (nonsense://…) is malformed" in err
+        assert "the history tells nothing of earlier runs: " in err
 
 
 def _damaged_result(folder, change):
