@@ -212,3 +212,25 @@ def test_a_name_is_one_class():
 def test_private_names_stay_where_they_are():
     """No module takes a name that begins with `_` from another one."""
     assert _private_names_imported() == set()
+
+
+@pytest.mark.parametrize(
+    ("found", "up"),
+    [
+        (Import("generators.a", "core.b"), False),
+        (Import("generators.a", "generators.b"), False),
+        (Import("generators.a", "models.b"), True),
+        (Import("models.a", "drift.b"), True),
+        (Import("drift.a", "models.b"), True),
+        (Import("zoo.a", "fixtures.b"), True),
+        (Import("benchmarks.a", "suites.support.b"), False),
+        (Import("benchmarks.a", "suites.invariants.b"), True),
+        (Import("conftest", "suites.support.b"), False),
+        (Import("suites.support.a", "suites.invariants.b"), True),
+        (Import("longwatch_command_line", "fixtures.b"), True),
+    ],
+    ids=str,
+)
+def test_which_way_an_arrow_runs(found, up):
+    """An import is up where it leads to a higher floor, or to another room of the same one."""
+    assert _runs_up(found, FLOORS) == up
