@@ -12,7 +12,7 @@ from core.cells import Cell
 from drift.changes import Change, Suspicion, changes
 from drift.records.baselines import Accepted, accelerator_of
 from drift.records.files import write_atomically
-from drift.records.results import CellResult
+from drift.records.results import CellResult, ResultError
 from drift.records.snapshots import Baseline
 from drift.statistics.thresholds import Thresholds
 from drift.verdicts import compare
@@ -74,15 +74,23 @@ class AcceptanceFolder:
         write_atomically(self._folder / cell.model / f"{cell.key}.json", content + "\n")
 
     def read(self) -> Mapping[Cell, Acceptance]:
-        """What became of every cell's snapshot; empty where the run accepted nothing."""
-        found = {}
-        for path in sorted(self._folder.glob("*/*.json")):
-            given = json.loads(path.read_text(encoding="utf-8"))
-            cell = Cell.of_fields(given)
-            fields = {name: value for name, value in given.items() if name not in cell.axes}
-            lists = {name: tuple(fields[name]) for name in ("reasons", "environment")}
-            found[cell] = Acceptance(**{**fields, **lists, "decision": Decision(fields["decision"])})
-        return found
+        """What became of every cell's snapshot; empty where the run accepted nothing.
+
+        Raises:
+            ResultError: A file is damaged.
+        """
+        return dict(map(_read, sorted(self._folder.glob("*/*.json"))))
+
+
+def _read(path: Path) -> tuple[Cell, Acceptance]:
+    try:
+        given = json.loads(path.read_text(encoding="utf-8"))
+        cell = Cell.of_fields(given)
+        fields = {name: value for name, value in given.items() if name not in cell.axes}
+        lists = {name: tuple(fields[name]) for name in ("reasons", "environment")}
+        return cell, Acceptance(**{**fields, **lists, "decision": Decision(fields["decision"])})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ResultError(f"{path} is not a readable acceptance: {error!r}") from None
 
 
 def acceptance(result: CellResult, accepted: Accepted, thresholds: Thresholds) -> Acceptance:

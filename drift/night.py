@@ -256,13 +256,18 @@ def judged_night(
         problems=evidence.problems,
         acceptances={cell: acceptances[cell] for cell in evidence.declared if cell in acceptances},
         coverage=coverage,
-        cautions=evidence.cautions,
+        cautions=(*evidence.cautions, *_nothing_accepted(accepted)),
         rerun=rerun,
         past=history,
         snapshots=str(accepted.folder),
         results=tuple(map(str, evidence.folders)),
         runs=evidence.runs,
     )
+
+
+def _nothing_accepted(accepted: AcceptedSnapshots) -> list[str]:
+    """Says where baselines were looked for, if there are none at all: on another machine they are elsewhere."""
+    return [] if accepted.folder.is_dir() else [f"nothing is accepted in {accepted.folder}"]
 
 
 def _findings(
@@ -279,13 +284,11 @@ def _findings(
 
 
 def _coverage(evidence: Evidence, *, whole: bool) -> Coverage:
-    failed = {problem.name for problem in evidence.problems}
-    wanted = evidence.declared if whole else evidence.selected
-    missing = tuple(cell for cell in wanted if cell not in evidence.results and str(cell) not in failed)
+    missing = evidence.missing(evidence.declared if whole else evidence.selected)
     return Coverage(
         declared=len(evidence.declared),
         selected=len(evidence.selected),
-        judged=len(evidence.results),
+        judged=sum(cell in evidence.results for cell in evidence.selected),
         missing=missing,
         cut=evidence.cut,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -58,15 +58,23 @@ class Evidence:
 
     @property
     def cut(self) -> str:
-        """What cut the runs, and after how many cells; empty where all of them ended by themselves."""
-        return "; ".join(self._cut(run) for run in self.runs if run.ended is None or not run.ended.whole)
+        """What cut the runs, and after how many cells; empty where all of them ended by themselves.
+
+        A run that was cut, and whose other cells were asked elsewhere, has cut nothing.
+        """
+        cut = [run for run in self.runs if run.ended is None or not run.ended.whole]
+        return "; ".join(self._cut(run) for run in cut if self.missing(run.selected))
+
+    def missing(self, wanted: Iterable[Cell]) -> tuple[Cell, ...]:
+        """The wanted cells that have no result and did not end in an error either."""
+        failed = {problem.name for problem in self.problems}
+        return tuple(cell for cell in wanted if cell not in self.results and str(cell) not in failed)
 
     def _cut(self, run: RunRecord) -> str:
         if run.ended is not None:
             return str(run.ended)
         # Every result and every problem of a run that was killed is there all the same.
-        failed = {problem.name for problem in run.problems}
-        done = sum(cell in self.results or str(cell) in failed for cell in run.selected)
+        done = len(run.selected) - len(self.missing(run.selected))
         return f"killed, or not ended yet, after {done} of {len(run.selected)} cells"
 
 

@@ -163,7 +163,19 @@ def test_what_cut_a_run_is_said(tmp_path):
     assert read_evidence([whole]).cut == ""
     assert read_evidence([cut]).cut == "interrupted by SIGTERM after 2 of 4 cells"
     assert read_evidence([killed]).cut == "killed, or not ended yet, after 2 of 4 cells"
-    assert read_evidence([whole, cut]).cut == read_evidence([cut, whole]).cut == read_evidence([cut]).cut
+
+
+def test_what_was_asked_elsewhere_was_not_cut(tmp_path):
+    """A run that was interrupted has cut nothing where another one asked the rest; one cell less, and it has."""
+    selected = DECLARED[:4]
+    cut = _write(tmp_path / "cut", selected[:2], selected=selected, cause="SIGTERM", run="run-2")
+    rest = _write(tmp_path / "rest", selected[2:], selected=selected[2:], run="run-3")
+    less = _write(tmp_path / "less", selected[3:], selected=selected[3:], run="run-4")
+    for order in ([cut, rest], [rest, cut]):
+        evidence = read_evidence(order)
+        assert evidence.cut == ""
+        assert evidence.missing(evidence.selected) == ()
+    assert read_evidence([less, cut]).cut == "interrupted by SIGTERM after 2 of 4 cells"
 
 
 def test_a_mixed_folder_is_said(tmp_path):
