@@ -37,8 +37,14 @@ class Reporter(Protocol):
 
 
 def heard(reporters: Sequence[Reporter], judged: JudgedCell) -> list[str]:
-    """Lets every reporter hear of a cell; returns what they, and those that failed, have to say."""
-    return [line for each in reporters for line in _guarded(each.name, each.cell_judged, judged)]
+    """Lets every reporter hear of a cell; returns what they, and those that failed, have to say.
+
+    Ctrl-C is meant for the run, not for who hears of a cell.
+
+    Raises:
+        KeyboardInterrupt: The run is to end.
+    """
+    return [line for each in reporters for line in _guarded(each.name, each.cell_judged, judged, KeyboardInterrupt)]
 
 
 def told(reporters: Sequence[Reporter], night: Night) -> list[str]:
@@ -46,9 +52,13 @@ def told(reporters: Sequence[Reporter], night: Night) -> list[str]:
     return [line for each in reporters for line in _guarded(each.name, each.night_judged, night)]
 
 
-def _guarded(name: str, tell: Callable[[Given], Sequence[str]], given: Given) -> list[str]:
+def _guarded(
+    name: str, tell: Callable[[Given], Sequence[str]], given: Given, *passed_on: type[BaseException]
+) -> list[str]:
     try:
         return list(tell(given))
+    except passed_on:
+        raise
     except BaseException as error:  # whatever it is, an exit or a second Ctrl-C too, the verdict stands
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:_LONGEST_REASON]
         return [f"{name} failed: {reason}"]

@@ -32,7 +32,8 @@ def power(drop: float, flips: float, plan: Sequence[Stage], smallest_effect: flo
         plan: The stages.
         smallest_effect: The smallest change that is a shift, in percentage points.
     """
-    falls, rises = min(drop + flips / 2, 1.0), min(flips / 2, 1.0 - drop)
+    falls = min(drop + flips / 2, 1.0)
+    rises = min(flips / 2, 1.0 - falls)
     limits = [_limit(plan[-1].examples, share) for share in (falls, rises)]
     fell, rose = np.ogrid[: limits[0], : limits[1]]
     p_values = mcnemar_p_values(fell, rose)

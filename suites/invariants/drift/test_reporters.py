@@ -68,14 +68,20 @@ def night(tmp_path_factory):
 def test_a_reporter_that_raises_is_one_line(night, error):
     """Whatever a reporter raises is one line with its name, and nobody else's report is lost."""
     reporters = [Telling("first"), Raising(error), Telling("last")]
-    for lines, said in (
-        (heard(reporters, night.cells[0]), f"heard of {FELL.cell}"),
-        (told(reporters, night), f"told of {night.title}"),
-    ):
+    every = [(told(reporters, night), f"told of {night.title}")]
+    if not isinstance(error, KeyboardInterrupt):
+        every.append((heard(reporters, night.cells[0]), f"heard of {FELL.cell}"))
+    for lines, said in every:
         first, broken, last = lines
         assert (first, last) == (f"first {said}", f"last {said}")
         assert broken.startswith(f"broken failed: {type(error).__name__}")
         assert len(broken.splitlines()) == 1
+
+
+def test_an_interruption_ends_the_run_all_the_same(night):
+    """Ctrl-C, or a signal, that comes while a reporter hears of a cell is not taken for that reporter's failure."""
+    with pytest.raises(KeyboardInterrupt, match="SIGTERM"):
+        heard([Telling("first"), Raising(KeyboardInterrupt("SIGTERM"))], night.cells[0])
 
 
 @given(st.text())
