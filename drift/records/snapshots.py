@@ -198,7 +198,13 @@ class _Reader:
                 log_likelihoods=tuple(line.get("log_likelihoods", ())),
             )
             counts = {len(baseline.prompts), len(baseline.scores), len(baseline.log_likelihoods or baseline.scores)}
-            intact = _checksum(key, rest) == line["check"] and len(counts) == 1 and counts != {0}
+            numbers = [*line["scores"], *baseline.log_likelihoods]
+            intact = (
+                _checksum(key, rest) == line["check"]
+                and len(counts) == 1
+                and counts != {0}
+                and all(type(each) in (int, float) for each in numbers)
+            )
         except (AttributeError, KeyError, TypeError, ValueError):
             intact = False
         if not intact:
@@ -217,7 +223,7 @@ class _Reader:
     def _entry(self, number: int) -> tuple[str, Any]:
         try:
             ((key, value),) = json.loads("{" + self._line(number).removesuffix(",") + "}").items()
-        except ValueError as error:
+        except (ValueError, AttributeError, RecursionError) as error:
             raise self._error(number, f"not a JSON entry ({error})") from None
         return key, value
 

@@ -216,6 +216,17 @@ def test_truncation_is_refused_at_every_byte(tmp_path):
     assert file.read() == accepted
 
 
+def test_a_line_nested_too_deeply_is_refused(tmp_path):
+    """A line that nests lists 100,000 deep is refused by its number, as any damaged line is."""
+    path = tmp_path / "m2a.json"
+    SnapshotFile(path).update({"niah_single_1-256": Baseline((1.0,), ("00000000",), {})})
+    lines = path.read_text(encoding="utf-8").splitlines()
+    lines[3] = '"x": ' + "[" * 100_000 + "]" * 100_000
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    with pytest.raises(SnapshotError, match="line 4: not a JSON entry"):
+        SnapshotFile(path).read()
+
+
 @pytest.mark.parametrize("schema", [0, 2, '"1"', "1.5", "null"])
 def test_another_schema_is_refused(tmp_path, schema):
     """A file of another schema is refused, with the schema that this version reads."""
