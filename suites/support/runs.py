@@ -115,7 +115,9 @@ def command(*options: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     """The environment without what the surrounding pytest put there, and without accelerators."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    # With their bytecode kept, the many runs that tests start need not compile the project each time.
+    left_out = ("PYTEST_", "PYTHONDONTWRITEBYTECODE")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(left_out)}
     return {**kept, "CUDA_VISIBLE_DEVICES": ""}
 
 

@@ -74,6 +74,7 @@ def _pytest(arguments: list[str], cwd: str, environment: dict[str, str], stdout:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    sys.dont_write_bytecode = "PYTHONDONTWRITEBYTECODE" in environment
     sys.argv = ["pytest", *arguments]
     # As `python -m pytest` has it.
     sys.path[:0] = [cwd, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]

@@ -98,6 +98,7 @@ end_of_sequence = "<|endoftext|>"
 """
 
 
+@pytest.mark.slow
 def test_no_length_beyond_a_models_positions_is_asked_unless_its_card_says_so(tmp_path):
     """A cell longer than its model has positions fails before decoding, naming both, unless the card allows it."""
     import transformers
