@@ -46,7 +46,7 @@ def test_annotations_name_cells_pools_and_what_cut_the_run(tmp_path):
         fell,
         [sample_result([1.0] * 40, length=length) for length in (256, 512)],
         problems=[Problem("m2a-niah_single_1-1024", "no logits")],
-        selected=[*(each.cell for each in fell), Cell("m2a", "niah_single_1", 1024)],
+        selected=[*(each.cell for each in fell), *(Cell("m2a", "niah_single_1", length) for length in (1024, 2048))],
         cause="SIGTERM",
     )
     titles = [line.removeprefix("::error title=").partition("::")[0] for line in annotation_lines(night)]
